@@ -1,0 +1,296 @@
+"""Weight rules: a small invertible algebra between a checkpoint's tensors and ours.
+
+A family says each correspondence once; import and export are the two directions of that one sentence, so they
+cannot disagree. Rules invert (`~`) and compose (`>>`); `Rules` applies a list of them to all the tensors of a
+checkpoint, each of which exactly one rule must read. Only Concat and Stack copy, the rest are views.
+
+Place in the flow: `files.read_tensors` -> `Rules.import_` -> a model's state dict -> `Rules.export` ->
+`files.write_tensors`. Read next: `patterns.py`, then a family's own rules, `models/gpt2.py`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from malmoi.core.errors import CheckpointError
+from malmoi.weights.patterns import Match, fill, match
+
+# What one pattern stands for: a tensor or, if it has a `{*}`, all the tensors numbered 0, 1, 2, ...
+Value = Tensor | tuple[Tensor, ...]
+Change = Callable[[Sequence[Value]], Sequence[Value]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The tensors that `theirs` names are, after an invertible change, those that `ours` names.
+
+    In a pattern `{}` stands for one segment of a name (no dot in it), the same on both sides and in the same
+    order; `{*}` runs over the numbers 0, 1, 2, ... of a series that belongs together (experts).
+
+    `~rule` is the inverse. `first >> second` is one after the other; the names between them only have to
+    agree, nothing in a checkpoint has them.
+    """
+
+    theirs: tuple[str, ...]
+    ours: tuple[str, ...]
+    import_: Change = field(repr=False)
+    export: Change = field(repr=False)
+
+    def __post_init__(self) -> None:
+        counts = {pattern.count("{}") for pattern in self.theirs + self.ours}
+        assert len(counts) == 1, f"{self}: every pattern needs the same number of {{}}"
+
+    def __invert__(self) -> "Rule":
+        return Rule(self.ours, self.theirs, self.export, self.import_)
+
+    def __rshift__(self, then: "Rule") -> "Rule":
+        assert self.ours == then.theirs, f"{self} gives {self.ours}, but {then} takes {then.theirs}"
+        return Rule(
+            self.theirs,
+            then.ours,
+            lambda values: then.import_(self.import_(values)),
+            lambda values: self.export(then.export(values)),
+        )
+
+
+class Rename(Rule):
+    """The same tensor under another name.
+
+    >>> rules = Rules([Rename("layers.{}.mlp.{}.weight", "blocks.{}.ffn.{}.weight")])
+    >>> list(rules.import_({"layers.7.mlp.up.weight": torch.zeros(2)}))
+    ['blocks.7.ffn.up.weight']
+    """
+
+    def __init__(self, theirs: str, ours: str) -> None:
+        super().__init__((theirs,), (ours,), _same, _same)
+
+
+class Transpose(Rule):
+    """The same matrix with its last two dimensions swapped: GPT-2 stores [in, out], `Linear` has [out, in].
+
+    `ours` left out is the same name; then the rule is there to be composed with another.
+    """
+
+    def __init__(self, theirs: str, ours: str | None = None) -> None:
+        super().__init__((theirs,), (ours or theirs,), _transpose, _transpose)
+
+
+class Split(Rule):
+    """One of their tensors holds several of ours, side by side along `dim`, with the given `sizes`.
+
+    GPT-2's queries, keys and values (width 2, so 3 x 2 outputs, stored [in, out]), transposed and then split:
+
+    >>> fused, ours = "h.{}.attn.c_attn.weight", ("blocks.{}.q", "blocks.{}.k", "blocks.{}.v")
+    >>> rules = Rules([Transpose(fused) >> Split(fused, ours, dim=0, sizes=(2, 2, 2))])
+    >>> imported = rules.import_({"h.0.attn.c_attn.weight": torch.arange(12).reshape(2, 6)})
+    >>> imported["blocks.0.k"]
+    tensor([[2, 8],
+            [3, 9]])
+    >>> rules.export(imported)["h.0.attn.c_attn.weight"].shape
+    torch.Size([2, 6])
+    """
+
+    def __init__(self, theirs: str, ours: Sequence[str], *, dim: int, sizes: Sequence[int]) -> None:
+        assert len(ours) == len(sizes), f"{len(ours)} patterns, but {len(sizes)} sizes"
+        split, concat = _split_and_concat(dim, list(sizes))
+        super().__init__((theirs,), tuple(ours), split, concat)
+
+
+class Concat(Rule):
+    """Several of their tensors are one of ours, side by side along `dim`: the inverse of Split."""
+
+    def __init__(self, theirs: Sequence[str], ours: str, *, dim: int, sizes: Sequence[int]) -> None:
+        inverse = ~Split(ours, theirs, dim=dim, sizes=sizes)
+        super().__init__(inverse.theirs, inverse.ours, inverse.import_, inverse.export)
+
+
+class Stack(Rule):
+    """Their numbered tensors, the `{*}` of the pattern, are one of ours with a new dimension in front.
+
+    >>> rules = Rules([Stack("layers.{}.experts.{*}.up", "blocks.{}.experts.up")])
+    >>> imported = rules.import_({f"layers.3.experts.{e}.up": torch.full((2,), e) for e in range(4)})
+    >>> imported["blocks.3.experts.up"].shape
+    torch.Size([4, 2])
+    """
+
+    def __init__(self, theirs: str, ours: str) -> None:
+        assert theirs.count("{*}") == 1, (
+            f"{theirs} needs one {{*}}, the number that becomes the new dimension"
+        )
+        super().__init__((theirs,), (ours,), _stack, _unstack)
+
+
+class Unstack(Rule):
+    """Their one tensor holds our numbered ones along its first dimension: the inverse of Stack."""
+
+    def __init__(self, theirs: str, ours: str) -> None:
+        inverse = ~Stack(ours, theirs)
+        super().__init__(inverse.theirs, inverse.ours, inverse.import_, inverse.export)
+
+
+class Rules:
+    """All the rules of a family, applied to all the tensors of a checkpoint.
+
+    >>> rules = Rules([Rename("wte.weight", "embedding.weight"), Transpose("fc.weight", "up.weight")])
+    >>> theirs = {"wte.weight": torch.ones(5, 2), "fc.weight": torch.ones(2, 8)}
+    >>> {name: tuple(tensor.shape) for name, tensor in rules.import_(theirs).items()}
+    {'embedding.weight': (5, 2), 'up.weight': (8, 2)}
+    >>> rules.import_({"wpe.weight": torch.ones(3, 2)})
+    Traceback (most recent call last):
+        ...
+    malmoi.core.errors.CheckpointError: no rule reads the tensor 'wpe.weight'. Loading without it ...
+    """
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self.rules = tuple(rules)
+
+    def import_(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return `tensors`, a checkpoint's, with our names and layout; `export` undoes it bit for bit.
+
+        Mutates nothing. A rule that finds none of its tensors is silent: whether a model got all it needs is
+        for the model to say.
+
+        Raises:
+            CheckpointError: a tensor that no rule reads, or more than one; a partner that is missing; shapes
+                that do not fit the rule; each by name.
+        """
+        return _apply(self.rules, tensors)
+
+    def export(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return `tensors`, a model's, with the checkpoint's names and layout. Raises as `import_` does."""
+        return _apply([~rule for rule in self.rules], tensors)
+
+
+# --- applying rules ----------------------------------------------------------------------------------------
+
+_Group = list[dict[str, str]]  # for each pattern of a rule, the names that fit it, by their `{*}`
+
+
+def _apply(rules: Sequence[Rule], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    result: dict[str, Tensor] = {}
+    for rule, segments, group in _groups(rules, tensors):
+        _require_partners(rule, segments, group)
+        values = [_gather(tensors, pattern, names) for pattern, names in zip(rule.theirs, group, strict=True)]
+        try:
+            changed = rule.import_(values)
+        except (RuntimeError, IndexError, ValueError) as error:  # from torch or from below: shapes, dtypes
+            names = [name for names in group for name in names.values()]
+            shapes = ", ".join(f"{name} {list(tensors[name].shape)}" for name in names)
+            raise CheckpointError(
+                f"cannot turn {shapes} into {', '.join(rule.ours)}: {error}. "
+                "The tensors and config.json disagree: check that they are of the same checkpoint."
+            ) from error
+        for pattern, value in zip(rule.ours, changed, strict=True):
+            for name, tensor in _scatter(pattern, segments, value):
+                if name in result:
+                    raise CheckpointError(f"two tensors would both become {name!r}. Remove one of them.")
+                result[name] = tensor
+    return result
+
+
+def _groups(rules: Sequence[Rule], names: Iterable[str]) -> list[tuple[Rule, tuple[str, ...], _Group]]:
+    """Sort the names into what a rule takes together: the same rule, the same segments for its `{}`."""
+    groups: dict[tuple[int, tuple[str, ...]], _Group] = {}
+    unread = []
+    for name in names:
+        readers = list(_readers(rules, name))
+        if len(readers) > 1:
+            both = " and ".join(", ".join(rules[index].theirs) for index, *_ in readers)
+            raise CheckpointError(
+                f"more than one rule reads the tensor {name!r}: {both}. Narrow one of them."
+            )
+        if not readers:
+            unread.append(name)
+            continue
+        [(index, position, found)] = readers
+        group = groups.setdefault((index, found.segments), [{} for _ in rules[index].theirs])
+        group[position][found.number] = name
+    if unread:
+        others = f", nor {len(unread) - 1} more" if len(unread) > 1 else ""
+        raise CheckpointError(
+            f"no rule reads the tensor {unread[0]!r}{others}. Loading without it would change the answers: "
+            "check that config.json names the right model_type."
+        )
+    return [(rules[index], segments, group) for (index, segments), group in groups.items()]
+
+
+def _readers(rules: Sequence[Rule], name: str) -> Iterator[tuple[int, int, Match]]:
+    for index, rule in enumerate(rules):
+        for position, pattern in enumerate(rule.theirs):
+            if found := match(pattern, name):
+                yield index, position, found
+
+
+def _require_partners(rule: Rule, segments: Sequence[str], group: _Group) -> None:
+    missing = []
+    for pattern, names in zip(rule.theirs, group, strict=True):
+        # n names numbered 0, 1, ... without a gap are all the numbers below n, and a series is not empty.
+        numbers = map(str, range(max(1, len(names)))) if "{*}" in pattern else [""]
+        missing += [fill(pattern, segments, number) for number in numbers if number not in names]
+    if missing:
+        present = next(name for names in group for name in names.values())
+        raise CheckpointError(
+            f"missing {', '.join(map(repr, missing))}, without which {present!r} is of no use. "
+            "The checkpoint is incomplete: fetch or save it again."
+        )
+
+
+def _gather(tensors: Mapping[str, Tensor], pattern: str, names: Mapping[str, str]) -> Value:
+    if "{*}" in pattern:
+        return tuple(tensors[names[str(number)]] for number in range(len(names)))
+    return tensors[names[""]]
+
+
+def _scatter(pattern: str, segments: Sequence[str], value: Value) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        yield fill(pattern, segments), value
+    else:
+        for number, tensor in enumerate(value):
+            yield fill(pattern, segments, number), tensor
+
+
+# --- changes of tensors, each beside its inverse -----------------------------------------------------------
+
+
+def _same(values: Sequence[Value]) -> Sequence[Value]:
+    return values
+
+
+def _transpose(values: Sequence[Value]) -> Sequence[Value]:
+    return [v.mT if isinstance(v, Tensor) else tuple(tensor.mT for tensor in v) for v in values]
+
+
+def _split_and_concat(dim: int, sizes: list[int]) -> tuple[Change, Change]:
+    def split(values: Sequence[Value]) -> Sequence[Value]:
+        (one,) = values
+        assert isinstance(one, Tensor)
+        return torch.split(one, sizes, dim)
+
+    def concat(values: Sequence[Value]) -> Sequence[Value]:
+        many = [value for value in values if isinstance(value, Tensor)]
+        found = [tensor.shape[dim] for tensor in many]
+        if found != sizes:
+            raise ValueError(f"their sizes along dimension {dim} are {found}, not {sizes}")
+        return [torch.cat(_of_one_dtype(many), dim)]
+
+    return split, concat
+
+
+def _stack(values: Sequence[Value]) -> Sequence[Value]:
+    (many,) = values
+    return [torch.stack(_of_one_dtype(list(many)))]
+
+
+def _unstack(values: Sequence[Value]) -> Sequence[Value]:
+    (one,) = values
+    return [tuple(one)]
+
+
+def _of_one_dtype(tensors: list[Tensor]) -> list[Tensor]:
+    """Return `tensors`, unless torch would promote some of them: the way back would not be exact."""
+    dtypes = {tensor.dtype for tensor in tensors}
+    if len(dtypes) > 1:
+        raise ValueError(f"they have several dtypes: {', '.join(sorted(map(str, dtypes)))}")
+    return tensors

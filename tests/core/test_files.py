@@ -1,0 +1,136 @@
+"""Laws of core/files.py: a reader gets all that one writer wrote, and a refusal says where the fault is."""
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from malmoi.core.errors import CheckpointError, DataError
+from malmoi.core.files import atomic_write, read_json, read_text, write_json, write_text
+from malmoi.testing.crash import dies_at
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("files") / "value.json"
+
+
+@settings(max_examples=40)
+@given(value=st.dictionaries(st.text(), json_values, max_size=4))
+def test_json_is_read_as_it_was_written(path: Path, value: dict[str, object]) -> None:
+    write_json(path, value)
+    assert read_json(path) == value
+    assert path.parent.joinpath("value.json").is_file()
+    assert len(list(path.parent.iterdir())) == 1
+
+
+def test_korean_in_json_is_readable_as_text(path: Path) -> None:
+    write_json(path, {"이름": "말모이"})
+    assert "말모이" in path.read_text(encoding="utf-8")
+
+
+def test_the_new_file_is_on_the_disk_before_it_takes_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "config.json"
+    had_the_name = []
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: had_the_name.append(file.exists()))
+    write_text(file, "text")
+    assert had_the_name == [False, True], "the content is flushed before, the directory after"
+
+
+def test_a_write_that_dies_at_any_step_leaves_the_old_or_the_new_file_whole(tmp_path: Path) -> None:
+    file, died = tmp_path / "config.json", [True]
+    step = 0
+    while died:
+        write_text(file, "old")
+        with dies_at(step) as died:
+            write_text(file, "new")
+        assert read_text(file) in ("old", "new")
+        step += 1
+    assert step > 5
+    assert read_text(file) == "new"
+
+
+def test_a_reader_that_has_the_old_file_open_goes_on_reading_the_old_one(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    write_text(file, "old")
+    with file.open() as reader:
+        write_text(file, "new")
+        assert reader.read() == "old"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_leaves_the_old_file_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    file = tmp_path / "config.json"
+    write_text(file, "old")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match=r"cannot write .*config.json: .*Free space .*unchanged"):
+        write_text(file, "new", error=CheckpointError)
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_an_exception_in_the_block_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+    file = tmp_path / "a" / "config.json"
+    write_text(file, "old")
+    with contextlib.suppress(KeyError), atomic_write(file) as temporary:
+        temporary.write_text("half")
+        raise KeyError
+    assert file.read_text() == "old"
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_new_file_has_the_permissions_of_any_other_and_a_replaced_one_keeps_its_own(tmp_path: Path) -> None:
+    ordinary, ours = tmp_path / "ordinary", tmp_path / "ours"
+    ordinary.touch()
+    write_text(ours, "new")
+    assert ours.stat().st_mode == ordinary.stat().st_mode
+    ours.chmod(0o600)
+    write_text(ours, "newer")
+    assert ours.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot read .*No such file"),
+        ("한글".encode("cp949"), "not UTF-8: byte 0 is 0xc7.*iconv"),
+        (b'{"a": 1,}', "not JSON: .*line 1 column 9"),
+        (b"[1]", "holds list, not a JSON object"),
+        (b"[" * 100_000, "not JSON"),
+    ],
+)
+def test_a_file_that_is_not_what_it_should_be_is_refused_by_name(
+    tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    file = tmp_path / "config.json"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(DataError, match=said) as caught:
+        read_json(file)
+    assert str(file) in str(caught.value)
+
+
+def test_a_directory_where_the_file_should_go_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot write"):
+        write_text(tmp_path, "text")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot write"):
+        write_text(tmp_path / "file" / "below", "text")
