@@ -1,0 +1,87 @@
+"""Documents -> samples: ids, and for each id the next one to learn, or -100 where nothing is learned.
+
+A sample is what `pack.py` lays end to end. Prose may be cut anywhere; a conversation may not, because an
+answer without its question teaches the wrong thing. Read next: `mixture.py`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from malmoi.core.errors import ConfigError, TrainingError
+from malmoi.data.documents import Conversation, Document, Text
+from malmoi.text.chat import ChatTemplate
+from malmoi.text.tokenizer import Tokenizer
+
+NO_TARGET = -100  # what torch's cross-entropy ignores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """`targets[i]` is what follows `ids[i]`, or `NO_TARGET`."""
+
+    ids: Int[Tensor, " T"]
+    targets: Int[Tensor, " T"]
+    is_divisible: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """Turns documents into samples. Needs a chat template only if there are conversations.
+
+    With separator 0, the text "가나" whose ids are [7, 8] becomes ids [0, 7, 8] and targets [7, 8, 0]: the
+    separator begins a document, and to end one is learned like every other token.
+    A conversation is rendered exactly as it will be when served, with no separator.
+    """
+
+    tokenizer: Tokenizer
+    template: ChatTemplate | None = None
+    separator: str = "<|endoftext|>"
+
+    @cached_property
+    def separator_id(self) -> int:
+        """The separator's id. Raises `ConfigError` if the tokenizer has no such token."""
+        token_id = self.tokenizer.token_id(self.separator)
+        if token_id is None:
+            known = ", ".join(self.tokenizer.special_tokens) or "(it has none)"
+            raise ConfigError(
+                f"the document separator {self.separator!r} is not in the tokenizer's vocabulary. "
+                f"Use one of its special tokens: {known}."
+            )
+        return token_id
+
+    def encode(self, documents: Sequence[Document]) -> list[Sample]:
+        """One sample a document, in order. Raises `TrainingError` for a conversation without a target."""
+        texts = [document.text for document in documents if isinstance(document, Text)]
+        encoded = iter(self.tokenizer.encode_batch(texts))
+        return [
+            self._prose(document, next(encoded)) if isinstance(document, Text) else self._chat(document)
+            for document in documents
+        ]
+
+    def _prose(self, text: Text, ids: list[int]) -> Sample:
+        separator = self.separator_id
+        whole = torch.tensor([separator] * text.is_start + ids + [separator] * text.is_end)
+        return Sample(ids=whole[:-1], targets=whole[1:], is_divisible=True)
+
+    def _chat(self, conversation: Conversation) -> Sample:
+        where = conversation.where
+        if self.template is None:
+            raise ConfigError(f"{where} is a conversation, but there is no chat template to render it with.")
+        rendered = self.template.render(conversation.messages, self.tokenizer)
+        learned = [at for at, is_learned in enumerate(rendered.loss_mask) if is_learned and at > 0]
+        if not learned:
+            roles = ", ".join(str(message.get("role")) for message in conversation.messages)
+            raise TrainingError(
+                f"{where}: nothing to learn in this sample, no token of it is an assistant's "
+                f"(roles: {roles}). Remove the row, or give it an assistant's answer."
+            )
+        # What follows the last learned token, often a newline, would be read for nothing.
+        whole = torch.tensor(rendered.ids[: learned[-1] + 1])
+        is_learned = torch.tensor(rendered.loss_mask[: len(whole)])
+        targets = torch.where(is_learned, whole, NO_TARGET)
+        return Sample(ids=whole[:-1], targets=targets[1:], is_divisible=False)

@@ -1,0 +1,197 @@
+"""Rows -> documents: which field is the text, which rows count, and which are held out.
+
+    files.read_rows -> filter by source -> train | held-out -> Text | Conversation, long texts in pieces
+
+Everything is streamed: memory is bounded by one row. Order is the order on disk; `mixture.py` shuffles.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, Literal
+
+from malmoi.core.errors import ConfigError, DataError
+from malmoi.data.documents import Conversation, Document, Text, pieces
+from malmoi.data.files import Row, data_format, find_files, read_lines, read_rows
+
+Split = Literal["train", "held-out"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    r"""One source of documents: a file, a directory or a glob of JSONL, text or Parquet files.
+
+    `weight` is its share of the *tokens* of a mixture, relative to the other sources' weights.
+
+    A row becomes a text by `text_field`, or by `format` (a format string over the row's fields, for rows
+    such as translation pairs), or a conversation when `messages_field` is set. A `.txt` file is one document
+    (blank lines separate paragraphs, not documents; put many documents into JSONL). Blank texts are skipped.
+
+    `include` and `exclude` are prefixes of the row's `source` field; `"kind=title"` asks another field.
+    A row is kept if some `include` matches (or there is none) and no `exclude` does. To down-weight part of
+    a file rather than drop it, name the file twice with opposite filters and two weights.
+
+    `holdout_permille` of the documents, by a stable hash, belong to the held-out split and are never trained
+    on. The hash is taken of the `source` field, so that what comes from one page stays together, also across
+    files. Where it names a whole collection, not a page, use `holdout_by="text"`: the content is hashed, as
+    it is for rows without the field. A file that is there to be tested on, as a whole, has 1000.
+
+    A text longer than `max_characters` is cut into pieces at line ends, shuffled like documents: otherwise
+    one book would fill batch after batch. The first token of a later piece is nobody's target.
+
+    >>> SourceConfig(path="parallel.jsonl", format="{ko}\n{en}", exclude=("scrollmapper/",)).weight
+    1.0
+    """
+
+    path: str
+    weight: float = 1.0
+    text_field: str = "text"
+    format: str | None = None
+    messages_field: str | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    holdout_permille: int = 5
+    holdout_by: Literal["source", "text"] = "source"
+    max_characters: int = 10_000
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < float("inf"):
+            raise ConfigError(
+                f"weight={self.weight} of source {self.path}. Use a number above 0, or drop the source."
+            )
+        if not 0 <= self.holdout_permille <= 1000:
+            raise ConfigError(
+                f"holdout_permille={self.holdout_permille} of source {self.path}. Use 0 to 1000."
+            )
+        if self.max_characters < 1:
+            raise ConfigError(f"max_characters={self.max_characters} of source {self.path}. Use 1 or more.")
+        if self.format is not None and self.messages_field is not None:
+            raise ConfigError(
+                f"source {self.path} sets both format and messages_field. A row is one or the other."
+            )
+
+
+def read_documents(
+    source: SourceConfig, *, split: Split = "train", file_order: Random | None = None
+) -> Iterator[Document]:
+    """Stream one pass over the documents of `source` that belong to `split`.
+
+    Files come sorted by name, or in the order that `file_order` shuffles them into. Raises `DataError`
+    naming file and line for a row that is not what the config says.
+    """
+    files = find_files(source.path)
+    if file_order is not None:
+        file_order.shuffle(files)
+    for file in files:
+        yield from (
+            _read_text(file, source, split)
+            if data_format(file) == ".txt"
+            else _read_file(file, source, split)
+        )
+
+
+def iterate_texts(
+    sources: SourceConfig | str | Path | Sequence[SourceConfig], *, split: Split = "train"
+) -> Iterator[str]:
+    """Stream the plain texts of one or several sources, one pass, in order: what a tokenizer trains on.
+
+    Of a conversation it yields the content of each message.
+    """
+    if isinstance(sources, (str, Path)):
+        sources = SourceConfig(path=str(sources))
+    for source in [sources] if isinstance(sources, SourceConfig) else sources:
+        for document in read_documents(source, split=split):
+            if isinstance(document, Text):
+                yield document.text
+            else:
+                yield from (
+                    content for m in document.messages if isinstance(content := m.get("content"), str)
+                )
+
+
+def _read_file(file: Path, source: SourceConfig, split: Split) -> Iterator[Document]:
+    for row in read_rows(file):
+        if not _passes(row, source):
+            continue
+        key = row.fields.get("source") if source.holdout_by == "source" else None
+        if source.messages_field is not None:
+            messages = _messages(row, source.messages_field)
+            if _split_of(str(key or messages), source.holdout_permille) == split:
+                yield Conversation(messages=tuple(messages), where=row.where)
+        else:
+            text = _text(row, source)
+            if text.strip() and _split_of(str(key or text), source.holdout_permille) == split:
+                yield from _cut(text, row.where, source.max_characters)
+
+
+def _cut(text: str, where: str, max_characters: int) -> Iterator[Text]:
+    is_start = True
+    for piece, is_end in pieces([text], max_characters):
+        yield Text(text=piece, where=where, is_start=is_start, is_end=is_end)
+        is_start = False
+
+
+def _read_text(file: Path, source: SourceConfig, split: Split) -> Iterator[Document]:
+    """A file of any size: cut into pieces while it is read, and split by piece, not as a whole."""
+    for index, (text, is_end) in enumerate(pieces(read_lines(file), source.max_characters)):
+        key = text if source.holdout_by == "text" else f"{file.name}#{index}"
+        if text.strip() and _split_of(key, source.holdout_permille) == split:
+            yield Text(text=text, where=f"{file}#{index}", is_start=index == 0, is_end=is_end)
+
+
+def _text(row: Row, source: SourceConfig) -> str:
+    if source.format is not None:
+        try:
+            return source.format.format_map({k: v for k, v in row.fields.items() if v is not None})
+        except (KeyError, IndexError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"{row.where}: format={source.format!r} does not fit ({error}). {_fields(row)}"
+            ) from None
+    text = row.fields.get(source.text_field)
+    if not isinstance(text, str):
+        raise DataError(f"{row.where}: text_field={source.text_field!r} is {_kind(text)}. {_fields(row)}")
+    return text
+
+
+def _messages(row: Row, field: str) -> list[Mapping[str, Any]]:
+    messages = row.fields.get(field)
+    if (
+        not isinstance(messages, list)
+        or not messages
+        or not all(isinstance(m, dict) and "role" in m for m in messages)
+    ):
+        raise DataError(
+            f"{row.where}: messages_field={field!r} is {_kind(messages)}, not a list of "
+            f'{{"role": ..., "content": ...}} objects. {_fields(row)}'
+        )
+    return messages
+
+
+def _kind(value: object) -> str:
+    return "absent" if value is None else f"of type {type(value).__name__}"
+
+
+def _fields(row: Row) -> str:
+    return (
+        f"The row's fields are: {', '.join(row.fields) or 'none'}. Set text_field, format or messages_field."
+    )
+
+
+def _passes(row: Row, source: SourceConfig) -> bool:
+    if source.include and not any(_matches(row, rule) for rule in source.include):
+        return False
+    return not any(_matches(row, rule) for rule in source.exclude)
+
+
+def _matches(row: Row, rule: str) -> bool:
+    field, equals, prefix = rule.partition("=")
+    if not (equals and field.isidentifier()):
+        field, prefix = "source", rule
+    return str(row.fields.get(field, "")).startswith(prefix)
+
+
+def _split_of(key: str, holdout_permille: int) -> Split:
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return "held-out" if int.from_bytes(digest) % 1000 < holdout_permille else "train"
