@@ -1,0 +1,71 @@
+"""A tokenizer for text that anybody may have written: no string in it becomes a special token.
+
+`Tokenizer` holds two of the library's tokenizers over one vocabulary: one finds special tokens in a text, the
+other, made here, reads their strings like any other text. Ids are the same. Read next: tokenizer.py.
+"""
+
+import json
+import secrets
+from collections.abc import Collection
+from typing import Any
+
+import tokenizers
+
+
+def open_whole(source: str) -> tokenizers.Tokenizer:
+    """Open the content of a tokenizer.json, without the truncation and padding that it may ask for."""
+    tokenizer = tokenizers.Tokenizer.from_str(source)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def for_plain_text(
+    tokenizer: tokenizers.Tokenizer, content: dict[str, Any], special: Collection[str]
+) -> tokenizers.Tokenizer:
+    """Return a tokenizer with the ids of `tokenizer` to which the strings in `special` are plain text.
+
+    `content` is the tokenizer.json that `tokenizer` was opened from.
+
+    The library looks for special tokens before anything else; `encode_special_tokens` turns that off. But a
+    Unigram, WordPiece or word-level *model* may know such a string by itself: T5's gives `</s>` as one piece.
+    In such a vocabulary the special tokens get random names, which nobody can type.
+    """
+    vocab = content["model"]["vocab"]
+    if set(vocab if isinstance(vocab, dict) else (piece for piece, _ in vocab)).isdisjoint(special):
+        plain = tokenizers.Tokenizer(tokenizer.model)  # shared: a copy of 128,000 tokens takes half a second
+        if tokenizer.normalizer is not None:
+            plain.normalizer = tokenizer.normalizer
+        if tokenizer.pre_tokenizer is not None:
+            plain.pre_tokenizer = tokenizer.pre_tokenizer
+        plain.add_tokens([token for _, token in sorted(tokenizer.get_added_tokens_decoder().items())])
+    else:
+        plain = open_whole(json.dumps(_with_random_names(content, special)))
+    plain.encode_special_tokens = True
+    return plain
+
+
+def _with_random_names(content: dict[str, Any], special: Collection[str]) -> dict[str, Any]:
+    """Return a tokenizer.json in which the special tokens have other names and the same ids."""
+    names = {token: secrets.token_hex(16) for token in special}
+    added = [
+        token | {"content": names.get(token["content"], token["content"])}
+        for token in content["added_tokens"]
+    ]
+    model = dict(content["model"])
+    if isinstance(model["vocab"], dict):
+        model["vocab"] = {names.get(piece, piece): token_id for piece, token_id in model["vocab"].items()}
+    else:  # Unigram: (piece, score), the index is the id
+        model["vocab"] = [[names.get(piece, piece), score] for piece, score in model["vocab"]]
+    if model.get("unk_token") in names:
+        model["unk_token"] = names[model["unk_token"]]
+    if "merges" in model:
+        model["merges"] = [merge for merge in model["merges"] if names.keys().isdisjoint(_involved(merge))]
+    # The post-processor would look for the old names, and only adds tokens that nobody asks for here.
+    return content | {"added_tokens": added, "model": model, "post_processor": None}
+
+
+def _involved(merge: str | list[str]) -> tuple[str, str, str]:
+    """Return the two tokens of a merge, stored as `"a b"` or `["a", "b"]`, and the one that it makes."""
+    left, right = merge.split(" ", 1) if isinstance(merge, str) else merge
+    return left, right, left + right

@@ -1,0 +1,83 @@
+"""Ids as they are generated -> pieces of text that can be shown at once.
+
+    engine -> id -> DECODE STREAM -> piece -> terminal, SSE
+
+A token may end inside a character (한 is three bytes), inside a syllable (ᄒ + ᅡ + ᆫ are three characters)
+or inside an emoji (👨‍👩‍👧 is five). What would show as half of a thing is held back until the rest is there.
+Read next: tokenizer.py, whose `decode` is the law that this file obeys.
+"""
+
+import codecs
+import re
+
+from malmoi.text.hangul import LEADING, TRAILING, VOWELS
+from malmoi.text.tokenizer import Tokenizer
+
+MAX_HELD = 32
+"""At most so many characters are held back. The longest emoji in use has 10, an old Hangul syllable 7."""
+
+_PICTOGRAPHS = "\u2600-\u27bf\U0001f000-\U0001f1e5\U0001f200-\U0001faff"
+_EMOJI_MODIFIERS = "\ufe0e\ufe0f\u20e3\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f"
+_FLAG_LETTER = "[\U0001f1e6-\U0001f1ff]"
+_JOINER = "\u200d"
+
+# The end of a text that the next character could still change: the last grapheme cluster (UAX #29), but only
+# of the kinds whose half is no readable whole. A composed syllable or a Latin letter never waits.
+_UNSETTLED = re.compile(
+    rf"([{LEADING}]+(?:[{VOWELS}]+[{TRAILING}]*)?)\Z"
+    rf"|([{_PICTOGRAPHS}][{_EMOJI_MODIFIERS}]*(?:{_JOINER}[{_PICTOGRAPHS}]?[{_EMOJI_MODIFIERS}]*)*)\Z"
+    rf"|(?<!{_FLAG_LETTER})(?:{_FLAG_LETTER}{{2}})*({_FLAG_LETTER})\Z"  # flags are pairs
+)
+
+
+class DecodeStream:
+    """Turns ids into text one at a time, in constant time each.
+
+    Laws: the pieces and `finish()` together are `tokenizer.decode(ids)`; no piece ends inside a UTF-8
+    character, a syllable of conjoining jamo or an emoji sequence; a composed syllable is given at once. Bytes
+    that never become a character come out as U+FFFD, as many as `decode` gives.
+
+    >>> from malmoi.testing.tokenizer import ByteTokenizer
+    >>> tokenizer = ByteTokenizer()
+    >>> stream = DecodeStream(tokenizer)
+    >>> [stream.push(i) for i in tokenizer.encode("한a")] + [stream.finish()]
+    ['', '', '한', 'a', '']
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = True) -> None:
+        self._tokenizer = tokenizer
+        self._skipped = frozenset(tokenizer.special_tokens.values()) if skip_special else frozenset()
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")  # holds back half a character
+        self._held = ""
+        self._at_start = True
+
+    def push(self, token_id: int) -> str:
+        """Take the next id; return the text that is now certain, often `""`.
+
+        Raises:
+            TokenizerError: the id is outside of the vocabulary.
+        """
+        if token_id in self._skipped:
+            return ""
+        piece = self._tokenizer.token_bytes(token_id, at_start=self._at_start)
+        self._at_start = False
+        text = self._held + self._utf8.decode(piece)
+        end = _settled_length(text)
+        self._held = text[end:]
+        return text[:end]
+
+    def finish(self) -> str:
+        """Return what was held back, and begin a new text."""
+        text = self._held + self._utf8.decode(b"", final=True)
+        self._utf8.reset()
+        self._held, self._at_start = "", True
+        return text
+
+
+def _settled_length(text: str) -> int:
+    """How many characters of `text` can be shown, whatever follows."""
+    unsettled = _UNSETTLED.search(text)
+    if unsettled is None or unsettled.lastindex is None:
+        return len(text)
+    start = unsettled.start(unsettled.lastindex)
+    return start if len(text) - start <= MAX_HELD else len(text)

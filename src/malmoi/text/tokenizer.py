@@ -1,0 +1,180 @@
+"""`str <-> ids`: a tokenizer.json, ours or imported, used exactly as it is.
+
+    Conversation -> chat.render -> TOKENIZER -> ids -> engine -> ids -> DecodeStream -> str
+
+Bytes are the truth: a text is the bytes of its tokens, one after the other, and `decode` reads them as
+UTF-8. Read next: plain.py (what keeps special tokens out), decoding.py (the bytes of a token), training.py.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from malmoi.core.errors import TokenizerError
+from malmoi.core.files import read_json, read_text, write_json, write_text
+from malmoi.text.decoding import Pieces
+from malmoi.text.plain import for_plain_text, open_whole
+
+_DEFAULT_CONFIG = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+
+
+class Tokenizer:
+    """A tokenizer of the `tokenizers` library, in which plain text and trusted text are kept apart.
+
+    `encode` is for text that anybody may have written: nothing in it becomes a special token.
+    `encode_special` is for text that a program wrote: there `<|im_end|>` is one id. Neither adds a token of
+    its own, and neither truncates, whatever the file says.
+
+    Attributes:
+        vocab_size: the highest id + 1.
+        special_tokens: the control tokens and their ids, such as `{"<|endoftext|>": 0}`.
+        config: what `save` writes to tokenizer_config.json; change it at will, for example
+            `tokenizer.config["eos_token"] = "<|im_end|>"`.
+
+    >>> from malmoi.text.training import train_bpe
+    >>> tokenizer = train_bpe(["나는 학교에 간다. 너는 학교에 온다."] * 3, vocab_size=284)
+    >>> tokenizer.encode("나는 학교에")
+    [283, 271]
+    >>> [tokenizer.token_bytes(i).decode() for i in tokenizer.encode("나는 학교에")]
+    ['나는', ' 학교에']
+    >>> tokenizer.encode_special("<|im_end|>")
+    [2]
+    >>> tokenizer.decode(tokenizer.encode("<|im_end|>"), skip_special=True)
+    '<|im_end|>'
+    """
+
+    vocab_size: int
+    special_tokens: Mapping[str, int]
+    config: dict[str, Any]
+
+    def __init__(self, source: str, config: Mapping[str, Any] | None = None) -> None:
+        """Build a tokenizer from the contents of a tokenizer.json and a tokenizer_config.json.
+
+        Raises:
+            TokenizerError: `source` is not a tokenizer that the `tokenizers` library reads, or its decoder
+                is of a kind that we cannot stream.
+        """
+        try:
+            self._trusted = open_whole(source)
+        except Exception as problem:
+            raise TokenizerError(
+                f"not a tokenizer.json: {problem}. Train or fetch the tokenizer again."
+            ) from problem
+        content = json.loads(source)
+        added = self._trusted.get_added_tokens_decoder()
+        ids = content["model"]["vocab"]
+        last = max(ids.values(), default=-1) if isinstance(ids, dict) else len(ids) - 1
+        self.vocab_size = 1 + max([last, *added])
+        self.special_tokens = {added[i].content: i for i in sorted(added) if added[i].special}
+        self.config = dict(_DEFAULT_CONFIG if config is None else config)
+        self._source = source
+        self._special_ids = frozenset(self.special_tokens.values())
+        self._plain = for_plain_text(self._trusted, content, self.special_tokens)
+        self._pieces = Pieces(self._trusted, content.get("decoder"))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Tokenizer":
+        """Read a directory with a tokenizer.json (and maybe a tokenizer_config.json), or the file itself.
+
+        Raises:
+            TokenizerError: a file is missing, or not what its name says.
+        """
+        path = Path(path)
+        file = path / "tokenizer.json" if path.is_dir() else path
+        if not file.is_file():
+            raise TokenizerError(
+                f"{file} does not exist. Name a directory with a tokenizer.json, or that file. A tokenizer "
+                "that consists of other files (tokenizer.model, vocab.txt) has to be converted first."
+            )
+        source = read_text(file, error=TokenizerError)
+        config_file = file.with_name("tokenizer_config.json")
+        config = read_json(config_file, error=TokenizerError) if config_file.is_file() else None
+        try:
+            return Tokenizer(source, config)
+        except TokenizerError as problem:
+            raise TokenizerError(f"{file}: {problem}") from problem
+
+    def save(self, directory: str | Path) -> None:
+        """Write tokenizer.json, exactly as it was read or trained, and tokenizer_config.json.
+
+        `transformers.AutoTokenizer.from_pretrained(directory)` gives the same ids. Other files in the
+        directory stay as they are. Each file is replaced in one step.
+
+        Raises:
+            TokenizerError: the directory cannot be written.
+        """
+        write_text(Path(directory) / "tokenizer.json", self._source, error=TokenizerError)
+        write_json(Path(directory) / "tokenizer_config.json", self.config, error=TokenizerError)
+
+    @property
+    def backend(self) -> tokenizers.Tokenizer:
+        """The library's tokenizer behind `encode_special`. To be read, not changed."""
+        return self._trusted
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of plain text. The string of a special token in it is spelled out like any other.
+
+        Raises:
+            TokenizerError: `text` holds a lone surrogate, which no UTF-8 text can.
+        """
+        _check_unicode(text)
+        return list(self._plain.encode(text, add_special_tokens=False).ids)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return `[encode(text) for text in texts]`, on several cores."""
+        for text in texts:
+            _check_unicode(text)
+        encodings = self._plain.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [list(encoding.ids) for encoding in encodings]
+
+    def encode_special(self, text: str) -> list[int]:
+        """Return the ids of trusted text, such as a chat template's own: special strings are special ids."""
+        _check_unicode(text)
+        return list(self._trusted.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
+        """Return the text of `ids`. Bytes that are not UTF-8 read as U+FFFD, as in `bytes.decode`."""
+        return self.decode_bytes(ids, skip_special=skip_special).decode("utf-8", "replace")
+
+    def decode_bytes(self, ids: Sequence[int], *, skip_special: bool = False) -> bytes:
+        """Return the bytes of `ids`; half a character stays half a character.
+
+        Raises:
+            TokenizerError: an id is outside of the vocabulary.
+        """
+        kept = [i for i in ids if i not in self._special_ids] if skip_special else ids
+        return b"".join(self.token_bytes(i, at_start=index == 0) for index, i in enumerate(kept))
+
+    def token_bytes(self, token_id: int, *, at_start: bool = False) -> bytes:
+        """Return what one id adds to a text: `▁한` adds " 한" in UTF-8, but "한" at the text's start.
+
+        An id that no token has, in a vocabulary with gaps, adds nothing.
+
+        Raises:
+            TokenizerError: the id is outside of the vocabulary.
+        """
+        if not 0 <= token_id < self.vocab_size:
+            raise TokenizerError(
+                f"id {token_id} is outside of the vocabulary, 0 to {self.vocab_size - 1}. "
+                "Check that the ids come from this tokenizer."
+            )
+        return self._pieces.first(token_id) if at_start else self._pieces.rest(token_id)
+
+    def token_id(self, token: str) -> int | None:
+        """Return the id of a token, in the vocabulary's spelling (`<|im_end|>`, `Ġthe`, `##s`), or None."""
+        token_id: int | None = self._trusted.token_to_id(token)
+        return token_id
+
+
+def _check_unicode(text: str) -> None:
+    """Refuse a string that no UTF-8 text can hold, before the library does with a message about types."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as problem:
+        raise TokenizerError(
+            f"the text holds half a character, U+{ord(text[problem.start]):04X} at {problem.start}. Repair it "
+            "first, for example: text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')."
+        ) from None

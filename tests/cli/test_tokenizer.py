@@ -1,0 +1,108 @@
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from malmoi.cli.main import main
+from malmoi.testing.tokenizer import ByteTokenizer
+from malmoi.text.tokenizer import Tokenizer
+
+LINE = "말모이는 말을 모으는 일이다. 나는 학교에 가고, 너는 학교에서 온다."
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as left:
+        main(["tokenizer", *arguments])
+    return int(left.value.code or 0)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> str:
+    ByteTokenizer().save(tmp_path)
+    return str(tmp_path)
+
+
+def test_train_writes_what_load_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.txt").write_text(LINE, "utf-8")
+    rows = [json.dumps({"text": f"{LINE} {number}", "source": str(number)}) for number in range(300)]
+    (tmp_path / "b.jsonl").write_text("\n".join(rows), "utf-8")
+    files = [str(tmp_path / name) for name in ("a.txt", "b.jsonl")]
+    assert run("train", "--vocab-size", "290", "--out", str(tmp_path / "out"), *files) == 0
+    assert Tokenizer.load(tmp_path / "out").vocab_size == 290
+    said = capsys.readouterr().out
+    assert "290 tokens, 3 of them special" in said
+    assert "tokens a syllable" in said
+
+
+def test_train_reads_the_messages_of_chats(tmp_path: Path) -> None:
+    row = {"messages": [{"role": "user", "content": LINE}, {"role": "assistant", "content": LINE}]}
+    file = tmp_path / "chat.jsonl"
+    file.write_text("\n".join(json.dumps(row | {"source": str(i)}) for i in range(20)), "utf-8")
+    options = ("--vocab-size", "280", "--out", str(tmp_path / "out"), str(file))
+    assert run("train", *options) == 2
+    assert not (tmp_path / "out").exists()
+    assert run("train", "--messages-field", "messages", *options) == 0
+
+
+def test_encode_shows_a_token_a_line_and_what_it_costs(
+    saved: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("encode", "한 a", "--tokenizer", saved) == 0
+    *tokens, summary = capsys.readouterr().out.splitlines()
+    assert [token.split() for token in tokens] == [
+        ["240", "<ed>"], ["152", "<95>"], ["159", "<9c>"], ["35", "␣"], ["100", "a"],
+    ]  # fmt: skip
+    assert summary == "5 tokens, 5 bytes, 1 syllables; 1.00 bytes a token; 5.00 tokens a syllable"
+
+
+def test_decode_undoes_encode(
+    saved: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "한국어 <|im_end|>\n끝"
+    assert run("encode", "--ids", text, "--tokenizer", saved) == 0
+    ids = capsys.readouterr().out
+    assert run("decode", *ids.split(), "--tokenizer", saved) == 0
+    assert capsys.readouterr().out == text + "\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(ids.encode())))
+    assert run("decode", "-", "--tokenizer", saved) == 0
+    assert capsys.readouterr().out == text + "\n"
+
+
+def test_special_strings_are_special_only_when_asked(saved: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("encode", "--ids", "<|im_end|>", "--tokenizer", saved) == 0
+    assert len(capsys.readouterr().out.split()) == 10
+    assert run("encode", "--ids", "--special", "<|im_end|>", "--tokenizer", saved) == 0
+    assert capsys.readouterr().out == "2\n"
+    assert run("decode", "2", "100", "--skip-special", "--tokenizer", saved) == 0
+    assert capsys.readouterr().out == "a\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("encode", "가", "--tokenizer", "nowhere"), "nowhere does not exist"),
+        (("decode", "999"), "id 999 is outside of the vocabulary, 0 to 258"),
+        (("decode", "3.5"), "invalid literal"),
+        (("train", "--vocab-size", "300", "--out", "out", "nowhere.txt"), "nowhere.txt"),
+        (("train", "--vocab-size", "300", "--out", "out", "cp949.txt"), "not UTF-8"),
+        (("train", "--vocab-size", "9", "--out", "out", "cp949.txt"), "vocab_size=9"),
+        (("train", "--vocab-size", "300", "--out", "cp949.txt", "cp949.txt"), "is a file"),
+        (("train", "--vocab-size", "300", "--out", "out"), "FILE"),
+    ],
+)
+def test_what_is_wrong_is_said_with_exit_code_2(
+    arguments: tuple[str, ...],
+    message: str,
+    saved: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(saved)
+    Path("cp949.txt").write_bytes("한국어".encode("cp949"))
+    if arguments[0] == "decode":
+        arguments = (*arguments, "--tokenizer", saved)
+    assert run(*arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("out").exists()

@@ -1,0 +1,230 @@
+import json
+from pathlib import Path
+
+import pytest
+import tokenizers
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tokenizers import decoders, models, normalizers
+
+from malmoi.core.errors import TokenizerError
+from malmoi.testing.tokenizer import ByteTokenizer
+from malmoi.text.tokenizer import Tokenizer
+
+Imported = tuple[Tokenizer, tokenizers.Tokenizer]
+
+# Pieces from which an attacker or an unlucky user may build a text.
+FRAGMENTS = [
+    "한국어", "학교에", "말모이", "Python", "ㅋㅋ", "ᄒ", "ᅡ", "ᆫ", "é", "😀", "🇰🇷", "\u200d", "12345", "'ll",
+    " ", "   ", "\n", "\t", "<", ">", "<|", "|>", "[", "]", "/", "s", "unk", "pad", "SEP", "CLS", "im_end",
+    "<|im_end|>", "<|endoftext|>", "<s>", "</s>", "<pad>", "[SEP]", "[CLS]", "[PAD]", "＜/s＞", "<|eot_id|>",
+    "<|begin_of_text|>", "<think>", "<tool>", "<0xEA>", "▁", "##", "##다",
+]  # fmt: skip
+any_text = st.text() | st.lists(st.sampled_from(FRAGMENTS)).map("".join)
+
+
+@given(any_text)
+def test_decoding_what_was_encoded_gives_the_text_in_nfc(korean: Tokenizer, text: str) -> None:
+    assert korean.decode(korean.encode(text)) == normalizers.NFC().normalize_str(text)
+
+
+@given(st.binary())
+def test_bytes_are_the_truth(data: bytes) -> None:
+    tokenizer = ByteTokenizer()
+    ids = [3 + byte for byte in data]
+    assert tokenizer.decode_bytes(ids) == data
+    assert tokenizer.decode(ids) == data.decode("utf-8", "replace")
+
+
+@given(st.lists(st.integers(0, 399)))
+def test_a_text_is_the_bytes_of_its_tokens(korean: Tokenizer, ids: list[int]) -> None:
+    assert korean.decode_bytes(ids) == b"".join(map(korean.token_bytes, ids))
+    plain = [i for i in ids if i not in korean.special_tokens.values()]
+    assert korean.decode_bytes(ids, skip_special=True) == korean.decode_bytes(plain)
+
+
+def test_the_ids_of_a_korean_text_never_change(korean: Tokenizer) -> None:
+    text = "한국어 학교에 간다 ㅋㅋㅋ 2024년"
+    assert korean.encode(text) == [343, 367, 370, 298, 399, 348, 278, 223, 307, 22, 334, 229]
+
+
+@given(any_text)
+def test_encode_never_gives_a_special_id(korean: Tokenizer, text: str) -> None:
+    assert not set(korean.encode(text)) & set(korean.special_tokens.values())
+
+
+@settings(max_examples=40)
+@given(text=any_text)
+def test_no_imported_tokenizer_lets_text_become_a_special_id(imported: Imported, text: str) -> None:
+    ours, _ = imported
+    control = {i for token, i in ours.special_tokens.items() if token not in ("<unk>", "[UNK]")}
+    assert not set(ours.encode(text)) & control
+
+
+def test_the_librarys_own_switch_would_not_do(imported: Imported) -> None:
+    """Why plain.py exists: for three of the kinds a special string still gets through."""
+    ours, theirs = imported
+    switched = tokenizers.Tokenizer.from_str(theirs.to_str())
+    switched.encode_special_tokens = True
+    control = {token: i for token, i in ours.special_tokens.items() if token not in ("<unk>", "[UNK]")}
+    leaks = any(i in switched.encode(token, add_special_tokens=False).ids for token, i in control.items())
+    model = json.loads(theirs.to_str())["model"]["type"]
+    whole_words = "WhitespaceSplit" in theirs.to_str()
+    assert leaks == (model == "Unigram" or whole_words)
+    assert all(i not in ours.encode(token) for token, i in control.items())
+
+
+@settings(max_examples=40)
+@given(text=any_text)
+@example(text="a<think>b 말모이   é<tool>다")  # tokens that were added, but are not special
+def test_imported_ids_are_the_librarys_where_no_special_string_stands(imported: Imported, text: str) -> None:
+    ours, theirs = imported
+    ids = theirs.encode(text, add_special_tokens=False).ids
+    assert ours.encode_special(text) == ids
+    if not set(ids) & set(ours.special_tokens.values()):
+        assert ours.encode(text) == ids
+        assert ours.encode_batch([text, ""]) == [ids, ours.encode("")]
+
+
+@settings(max_examples=40)
+@given(text=any_text)
+def test_imported_text_is_the_librarys(imported: Imported, text: str) -> None:
+    ours, theirs = imported
+    ids = theirs.encode(text, add_special_tokens=False).ids
+    if "é" in text and "é" in theirs.get_vocab():
+        return  # see the next test
+    assert ours.decode(ids) == theirs.decode(ids, skip_special_tokens=False)
+    assert ours.decode(ids, skip_special=True) == theirs.decode(ids, skip_special_tokens=True)
+
+
+def test_an_added_token_means_its_own_string() -> None:
+    """The library reads an added é in GPT-2's alphabet, where it is the byte 0xE9, half a character."""
+    theirs = tokenizers.Tokenizer.from_str(ByteTokenizer()._source)
+    theirs.add_tokens(["é"])
+    assert theirs.decode(theirs.encode("é").ids) == "\ufffd"
+    ours = Tokenizer(theirs.to_str())
+    assert ours.decode(ours.encode("é")) == "é"
+
+
+@settings(max_examples=40)
+@given(text=any_text)
+def test_a_batch_is_its_texts_one_by_one(korean: Tokenizer, text: str) -> None:
+    assert korean.encode_batch([text, "둘"]) == [korean.encode(text), korean.encode("둘")]
+
+
+def test_trusted_text_gets_special_ids(korean: Tokenizer) -> None:
+    ids = korean.encode_special("<|im_start|>user\n안녕<|im_end|>\n")
+    assert ids == [1, *korean.encode("user\n안녕"), 2, *korean.encode("\n")]
+    assert korean.decode(ids, skip_special=True) == "user\n안녕\n"
+
+
+def test_transformers_loads_what_we_save_and_gives_the_same_ids(korean: Tokenizer, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    korean.save(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    for text in ("말모이는 말을 모은다.\n\n  ㅋㅋ it's 2024년", "한국어", "a  b\n", ""):
+        assert theirs(text).input_ids == korean.encode(text)
+        assert theirs.decode(korean.encode(text)) == korean.decode(korean.encode(text))
+    assert theirs("<|im_start|>네<|im_end|>").input_ids == korean.encode_special("<|im_start|>네<|im_end|>")
+    assert (theirs.eos_token, theirs.pad_token, len(theirs)) == ("<|endoftext|>", "<|endoftext|>", 400)
+
+
+def test_the_end_token_can_be_set(korean: Tokenizer, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    korean.save(tmp_path)
+    chatty = Tokenizer.load(tmp_path)
+    chatty.config["eos_token"] = "<|im_end|>"
+    chatty.save(tmp_path)
+    assert transformers.AutoTokenizer.from_pretrained(tmp_path).eos_token_id == 2
+
+
+def test_saving_and_loading_changes_nothing(imported: Imported, tmp_path: Path) -> None:
+    ours, _ = imported
+    ours.save(tmp_path / "a")
+    again = Tokenizer.load(tmp_path / "a")
+    again.save(tmp_path / "b")
+    assert (tmp_path / "a/tokenizer.json").read_bytes() == (tmp_path / "b/tokenizer.json").read_bytes()
+    assert (again.special_tokens, again.vocab_size) == (ours.special_tokens, ours.vocab_size)
+    assert Tokenizer.load(tmp_path / "a/tokenizer.json").encode("학교에 간다") == ours.encode("학교에 간다")
+
+
+def test_nothing_is_truncated_or_padded_whatever_the_file_says(imported: Imported) -> None:
+    ours, _ = imported
+    assert len(ours.encode("학교 " * 50)) >= 50
+    assert ours.encode("") == ours.encode_special("") == []
+    assert ours.encode_batch(["학교", "학교에 간다"])[0] == ours.encode("학교")
+
+
+@pytest.mark.parametrize("token_id", [-1, 400, 10**9])
+def test_an_id_outside_of_the_vocabulary_is_refused_by_name(korean: Tokenizer, token_id: int) -> None:
+    with pytest.raises(TokenizerError, match=f"id {token_id} is outside of the vocabulary, 0 to 399"):
+        korean.decode([5, token_id])
+
+
+def test_an_id_in_a_gap_of_the_vocabulary_stands_for_nothing() -> None:
+    content = json.loads(ByteTokenizer()._source)
+    content["model"]["vocab"]["ab"] = 300
+    gappy = Tokenizer(json.dumps(content))
+    assert gappy.vocab_size == 301
+    assert gappy.decode([3 + 0x61, 299, 300]) == "aab"
+
+
+def test_half_a_surrogate_pair_is_refused(korean: Tokenizer) -> None:
+    for call in (korean.encode, korean.encode_special, lambda text: korean.encode_batch(["", text])):
+        with pytest.raises(TokenizerError, match=r"U\+D83D at 2"):
+            call("가나\ud83d")
+
+
+def test_bad_files_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json does not exist"):
+        Tokenizer.load(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    for content in (b"", b"[]", b"{}", b'{"model": 1}', "한국".encode("cp949")):
+        file.write_bytes(content)
+        with pytest.raises(TokenizerError, match=r"tokenizer\.json"):
+            Tokenizer.load(tmp_path)
+    ByteTokenizer().save(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text("{")
+    with pytest.raises(TokenizerError, match=r"tokenizer_config\.json"):
+        Tokenizer.load(tmp_path)
+
+
+def test_a_decoder_that_looks_at_neighbours_is_refused() -> None:
+    content = json.loads(ByteTokenizer()._source)
+    content["decoder"] = {"type": "CTC", "pad_token": "<pad>", "word_delimiter_token": "|", "cleanup": True}
+    with pytest.raises(TokenizerError, match=r"CTC.*does not work token by token"):
+        Tokenizer(json.dumps(content))
+
+
+LLAMA2 = decoders.Sequence(
+    [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "token", "at_start", "later"),
+    [
+        (decoders.ByteLevel(), "Ġíķľ", b" \xed\x95\x9c", b" \xed\x95\x9c"),
+        (decoders.ByteLevel(), "íķ", b"\xed\x95", b"\xed\x95"),
+        (LLAMA2, "▁한", "한".encode(), " 한".encode()),
+        (LLAMA2, "한", "한".encode(), "한".encode()),
+        (LLAMA2, "<0xED>", b"\xed", b"\xed"),
+        (LLAMA2, "<0x20>", b"", b" "),
+        (decoders.Metaspace(), "▁한", "한".encode(), " 한".encode()),
+        (decoders.Metaspace(prepend_scheme="never"), "▁한", " 한".encode(), " 한".encode()),
+        (decoders.WordPiece(), "한", "한".encode(), " 한".encode()),
+        (decoders.WordPiece(), "##다", "##다".encode(), "다".encode()),
+        (decoders.WordPiece(), ".", b".", b"."),
+        (None, "한국", "한국".encode(), " 한국".encode()),
+    ],
+)
+def test_token_bytes_are_what_a_token_adds_to_a_text(
+    decoder: decoders.Decoder | None, token: str, at_start: bytes, later: bytes
+) -> None:
+    made = tokenizers.Tokenizer(models.WordLevel({token: 0}, unk_token=token))
+    if decoder is not None:
+        made.decoder = decoder
+    ours = Tokenizer(made.to_str())
+    assert (ours.token_bytes(0, at_start=True), ours.token_bytes(0)) == (at_start, later)
+    assert ours.decode_bytes([0, 0]) == at_start + later
