@@ -1,0 +1,5 @@
+"""`python -m malmoi` is `malmoi`. Read next: `malmoi.cli.main`."""
+
+from malmoi.cli.main import main
+
+main()

@@ -1,0 +1,29 @@
+"""What holds for every test: offline, few threads, the same random numbers each time.
+
+The environment is set here, before anything imports torch or huggingface_hub, so that the processes that
+tests start inherit it. Shapes in annotations are checked by `--jaxtyping-packages` (pyproject.toml).
+"""
+
+import os
+import random
+import sys
+
+import pytest
+from hypothesis import settings
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test of the hub starts its own local one and unsets this
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers already share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile("local", deadline=None)  # the first torch call of a process takes seconds
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture(autouse=True)
+def same_random_numbers() -> None:
+    """Seed the global generators before each test, so that no result depends on which tests ran before."""
+    random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
