@@ -3,7 +3,7 @@
 A configuration is a tree of frozen, keyword-only dataclasses, each beside the code that consumes it; where
 a choice has several shapes, the field is a union of dataclasses told apart by `kind: Literal[...]`. This file
 gives such a tree its three doors: JSON in, JSON out, `a.b=c`. An annotation is the schema; there is no other.
-Annotations understood: bool, int, float, str, Path, Literal, X | None, tuple, dataclass, unions of these.
+Annotations understood: bool, int, float, str, Path, Literal, X | None, tuple, Mapping, dataclass, unions of these.
 
 Read next: `core/errors.py`; a real configuration, `models/llama.py`; a whole run's, `recipes/`.
 """
@@ -145,6 +145,14 @@ def _convert(value: object, annotation: Any, place: _Place) -> object:
         length = len(value) if isinstance(value, list | tuple) else -1
         if isinstance(value, list | tuple) and len(items := _item_types(annotation, length)) == length:
             return tuple(_convert(value[i], items[i], place / i) for i in range(length))
+    elif origin is Mapping:
+        if isinstance(value, Mapping):
+            of_key, of_item = get_args(annotation)
+            keys = [_from_text(key, of_key, place) if isinstance(key, str) else key for key in value]  # JSON's
+            return {
+                _convert(key, of_key, place / key): _convert(item, of_item, place / key)
+                for key, item in zip(keys, value.values(), strict=True)
+            }
     elif origin is Literal:
         # 1 == True == 1.0 in Python, but not in a configuration.
         if any(value == choice and type(value) is type(choice) for choice in get_args(annotation)):

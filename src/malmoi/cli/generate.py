@@ -1,0 +1,63 @@
+"""`malmoi generate PROMPT`: a text goes in, its continuation comes out; as JSON, or token by token explained.
+
+Read next: `malmoi.llm`, which does it; `explain.py`, what `--verbose` shows.
+"""
+
+import json
+from contextlib import closing
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from malmoi.cli.sampling import sampling_changes, sampling_options
+from malmoi.cli.stdin import read_argument_or_stdin
+
+if TYPE_CHECKING:
+    from malmoi.llm import Completion
+
+NUM_CANDIDATES = 5
+
+
+@click.command(short_help="Continue a text. 글을 이어 씁니다.")
+@click.argument("prompt")
+@sampling_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: text, tokens, usage, ...")
+@click.option(
+    "--verbose", is_flag=True, help="Show how each token was chosen: candidates, probabilities, time."
+)
+def generate(prompt: str, model: str | None, as_json: bool, verbose: bool, **options: Any) -> None:
+    """Continue a text. 글을 이어 씁니다.
+
+    PROMPT goes to the model as it is (`-`: read it from standard input); for a conversation there is
+    `malmoi chat`. What --verbose shows goes to standard error, or with --json into "logprobs".
+    """
+    changes = sampling_changes(**options)
+    prompt = read_argument_or_stdin(prompt)
+    from malmoi.llm import load
+
+    llm = load(model)
+    params = replace(llm.default_params, **changes)
+    if verbose and not params.logprobs:
+        params = replace(params, logprobs=NUM_CANDIDATES)
+    with closing(llm.stream(prompt, params)) as stream:
+        for piece in stream:
+            if not as_json:
+                print(piece, end="", flush=True)
+        completion = stream.completion
+    if as_json:
+        print(as_json_line(completion), flush=True)
+        return
+    print(flush=True)
+    if verbose:
+        from malmoi.cli.explain import explain
+
+        explain(completion)
+
+
+def as_json_line(completion: "Completion") -> str:
+    """Return the completion as one line of JSON; bytes are lists of numbers, times are in seconds."""
+    usage = {"total_tokens": completion.usage.total_tokens}
+    whole = asdict(completion)
+    whole["usage"] |= usage
+    return json.dumps(whole, ensure_ascii=False, default=list)

@@ -1,0 +1,109 @@
+"""`malmoi`: finds the verb, runs it, and turns what went wrong into one line and an exit code.
+
+First stop of everything typed in a shell. A verb's module is imported only when that verb is used, so
+`malmoi --help` needs neither torch nor rich. Exit codes: 0 done, 2 the input is wrong (`MalmoiError`,
+a wrong option, a file that cannot be read or written), 130 stopped by Ctrl-C, 1 the reader of our output
+has gone; 1 with a traceback is a bug. Read next: `cli/generate.py`, the simplest verb.
+"""
+
+import difflib
+import errno
+import io
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from malmoi import __version__
+from malmoi.core.errors import MalmoiError
+
+VERBS = {
+    "chat": "Talk with a model. 모델과 이야기합니다.",
+    "generate": "Continue a text. 글을 이어 씁니다.",
+    "tokenizer": "Train a tokenizer, encode and decode text. 토크나이저를 만들고 씁니다.",
+    "train": "Train a model by a recipe. 모델을 학습합니다.",
+}
+"""Every verb and its line in `malmoi --help`; the command itself is `malmoi.cli.<verb>.<verb>`."""
+
+
+class LazyGroup(click.Group):
+    """A click group whose commands are named in `VERBS` and imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the verbs, in the order of the help page."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the verb's module and return its command; None if there is no such verb."""
+        if cmd_name not in VERBS:
+            return None
+        command = getattr(import_module(f"malmoi.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command), f"malmoi.cli.{cmd_name}.{cmd_name} is not a click command"
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Like click's, but an unknown verb is answered with the nearest one."""
+        if args[0] not in VERBS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], VERBS, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Verbs: {', '.join(VERBS)}."
+            ctx.fail(f"there is no verb {args[0]!r}. {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs from `VERBS`, importing none of them."""
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.command(
+    cls=LazyGroup, subcommand_metavar="VERB ...", context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(__version__, message="malmoi %(version)s")
+def malmoi() -> None:
+    """Malmoi (말모이): from raw Korean text to a chatting model."""
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and leave the process with its exit code.
+
+    Example: `main(["--version"])` prints `malmoi 0.1.0` and exits with 0.
+    """
+    _write_utf8()
+    sys.exit(_run(args))
+
+
+def _run(args: Sequence[str] | None) -> int:
+    """Run one verb; return the exit code that the module's docstring promises."""
+    try:
+        code = malmoi.main(args, prog_name="malmoi", standalone_mode=False)
+        return code or 0  # click hands over the code of `ctx.exit(code)`; verbs themselves return None
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except MalmoiError as error:
+        show_error(error)
+        return 2
+    except OSError as error:
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        show_error(f"{what}. Check the path, the permissions and the space on the disk.")
+        return 2
+
+
+def show_error(error: MalmoiError | str) -> None:
+    """Tell the user on standard error what was wrong, in red where that is a terminal."""
+    click.echo(click.style("error: ", fg="red", bold=True) + str(error), err=True)
+
+
+def _write_utf8() -> None:
+    """Make Korean printable whatever the locale: under an ASCII or EUC-KR one, `print` would raise."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")

@@ -1,0 +1,41 @@
+"""Standard input as text, and the same checks for what a shell hands over as an argument.
+
+Korean from an old system is often CP949 (EUC-KR); decoded as anything but UTF-8 it would reach the model as
+noise without a word, so other encodings are refused.
+"""
+
+import sys
+from collections.abc import Iterator
+
+from malmoi.core.errors import DataError
+
+_REMEDY = "Malmoi reads UTF-8. Convert it first, for example: iconv -f CP949 -t UTF-8"
+
+
+def read_argument_or_stdin(prompt: str) -> str:
+    """Return `prompt`, or all of standard input where it is `-`, less the newline that ends it.
+
+    Raises:
+        DataError: it is not UTF-8.
+    """
+    if prompt == "-":
+        return "\n".join(stdin_lines())
+    try:
+        prompt.encode("utf-8")
+    except UnicodeEncodeError as error:  # Python keeps an argument's undecodable bytes as surrogates
+        raise DataError(f"PROMPT is not UTF-8 at character {error.start}. {_REMEDY}.") from None
+    return prompt
+
+
+def stdin_lines() -> Iterator[str]:
+    """Yield the lines of standard input without their newlines, each as soon as it is there.
+
+    Raises:
+        DataError: a line is not UTF-8; names the line and the bytes.
+    """
+    for number, line in enumerate(sys.stdin.buffer, start=1):
+        try:
+            yield line.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            bad = line[error.start : error.start + 4].hex(" ")
+            raise DataError(f"standard input, line {number}: not UTF-8 ({bad}). {_REMEDY}.") from None

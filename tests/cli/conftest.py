@@ -1,0 +1,61 @@
+"""A model that says what the test wants, so that the faces can be tested without weights."""
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from malmoi.engine import SamplingParams
+from malmoi.llm import LLM, Completion, TextStream, Timings, TokenLogprob, Usage
+
+
+class ParrotLLM(LLM):
+    """Answers the n-th call with the n-th of `answers`, a token a piece; an exception there is raised."""
+
+    def __init__(self, answers: Sequence[Sequence[str] | Exception]) -> None:
+        self.answers = list(answers)
+        self.heard: list[tuple[object, SamplingParams]] = []
+        self.default_params = SamplingParams(top_k=7)
+
+    def stream(
+        self, prompt: str | Sequence[Mapping[str, Any]], params: SamplingParams | None = None
+    ) -> TextStream:
+        params = params or self.default_params
+        self.heard.append((prompt, params))
+        answer = self.answers[len(self.heard) - 1]
+        if isinstance(answer, Exception):
+            raise answer
+        return TextStream(self._say(answer, params))
+
+    def _say(self, whole: Sequence[str], params: SamplingParams) -> Generator[str, None, Completion]:
+        answer = whole[: params.max_tokens]
+        yield from answer
+        logprobs = [
+            TokenLogprob(
+                token=number,
+                bytes=piece.encode(),
+                logprob=-1.0,
+                probability=0.5,
+                top=(
+                    TokenLogprob(token=number, bytes=piece.encode(), logprob=-1.0, probability=0.5),
+                    TokenLogprob(token=99, bytes=b"\xea\xb0", logprob=-2.0, probability=0.0),
+                ),
+            )
+            for number, piece in enumerate(answer)
+        ]
+        return Completion(
+            text="".join(answer),
+            tokens=list(range(len(answer))),
+            finish_reason="stop" if answer == whole else "length",
+            logprobs=None if params.logprobs is False else logprobs,
+            usage=Usage(prompt_tokens=3, completion_tokens=len(answer)),
+            timings=Timings(token_times=tuple(0.25 * (number + 1) for number in range(len(answer)))),
+        )
+
+
+@pytest.fixture
+def parrot(monkeypatch: pytest.MonkeyPatch) -> ParrotLLM:
+    """What `malmoi.load` returns in this test, whatever it is asked for."""
+    llm = ParrotLLM([["안녕", "하세요."], ["네, ", "좋아요."], ["끝."]])
+    monkeypatch.setattr("malmoi.llm.load", lambda _model: llm)
+    return llm
