@@ -33,6 +33,11 @@ _UNSETTLED = re.compile(
 class DecodeStream:
     """Turns ids into text one at a time, in constant time each.
 
+    Args:
+        tokenizer: the one whose ids they are.
+        skip_special: leave special tokens out.
+        at_start: a text begins here; False if it goes on from a prompt, whose next word keeps its space.
+
     Laws: the pieces and `finish()` together are `tokenizer.decode(ids)`; no piece ends inside a UTF-8
     character, a syllable of conjoining jamo or an emoji sequence; a composed syllable is given at once. Bytes
     that never become a character come out as U+FFFD, as many as `decode` gives.
@@ -44,12 +49,12 @@ class DecodeStream:
     ['', '', '한', 'a', '']
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = True) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = True, at_start: bool = True) -> None:
         self._tokenizer = tokenizer
         self._skipped = frozenset(tokenizer.special_tokens.values()) if skip_special else frozenset()
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")  # holds back half a character
         self._held = ""
-        self._at_start = True
+        self._at_start = at_start
 
     def push(self, token_id: int) -> str:
         """Take the next id; return the text that is now certain, often `""`.

@@ -1,0 +1,167 @@
+"""The loop around a model: requests go in at any time, every step serves all of them.
+
+    Request -> Scheduler {generation: count} -> Runner (tokens, Context) -> hidden -> head -> sampling -> ids
+
+Read next: `malmoi/llm.py`, which puts text around it.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from malmoi.core.errors import ConfigError, RequestError
+from malmoi.engine.params import SamplingParams
+from malmoi.engine.request import Choice, Generation, Request
+from malmoi.engine.runner import Runner
+from malmoi.engine.scheduler import Scheduler
+from malmoi.nn.stack import Decoder
+
+
+class Engine:
+    """Generates for many requests at once, with any model that has `hidden`, `head` and `cache_specs`.
+
+    Args:
+        model: used as it is, weights included; nothing is copied.
+        max_requests: how many requests run at a time; more wait in line.
+        tokens_per_step: the most tokens that the model sees at once, prompts and decoding together.
+        block_size: tokens a cache block.
+        cache_bytes: the most memory that the cache takes; less if `max_requests` full contexts need less.
+
+    Errors are raised where a request comes in, never in the middle of the others. One thread at a time.
+
+    >>> engine = Engine(malmoi.load_model(malmoi.default_model()))           # doctest: +SKIP
+    >>> [answer] = engine.generate([[5, 6, 7]], SamplingParams(max_tokens=4))  # doctest: +SKIP
+    >>> answer.tokens, answer.finish_reason                                  # doctest: +SKIP
+    ([311, 9, 4021, 88], 'length')
+    """
+
+    def __init__(
+        self,
+        model: Decoder,
+        *,
+        max_requests: int = 16,
+        tokens_per_step: int = 512,
+        block_size: int = 16,
+        cache_bytes: int = 2**30,
+    ) -> None:
+        if not 1 <= max_requests <= tokens_per_step or block_size < 1:
+            raise ConfigError(
+                f"{max_requests=}, {tokens_per_step=}, {block_size=} do not fit: each is 1 or more, and a step must "
+                "have room for a token of every request. Raise tokens_per_step or lower max_requests."
+            )
+        self.model = model
+        element_size = (model.compute_dtype or model.dtype).itemsize
+        bytes_per_token = sum(spec.bytes_per_token(element_size) for spec in model.cache_specs())
+        blocks_wanted = max_requests * -(-model.max_positions // block_size)
+        blocks_allowed = cache_bytes // (max(bytes_per_token, 1) * block_size)
+        num_blocks = min(blocks_wanted, blocks_allowed)
+        if not num_blocks:
+            raise ConfigError(
+                f"{cache_bytes=} holds no block of {block_size} tokens, which takes "
+                f"{bytes_per_token * block_size} bytes. Give more."
+            )
+        self.scheduler = Scheduler(
+            num_blocks=num_blocks,
+            block_size=block_size,
+            tokens_per_step=tokens_per_step,
+            max_requests=max_requests,
+            context_length=model.max_positions,
+        )
+        self.runner = Runner(model, num_blocks=num_blocks, block_size=block_size)
+
+    def step(self) -> None:
+        """Advance every running generation; each that has seen all of its ids gets a token."""
+        plan = self.scheduler.schedule()
+        choices = self.runner.run(plan)
+        self.scheduler.update(plan, choices)
+
+    def add(self, request: Request) -> Generation:
+        """Queue a request; the generation that comes back fills up with each `step`.
+
+        Raises RequestError if it could never be served: an empty prompt, one that leaves no room in the context
+        or in the cache, an id outside the vocabulary.
+        """
+        self.check(request)
+        return self.scheduler.add(request)
+
+    def abort(self, generation: Generation) -> None:
+        """End a generation and free its blocks; one that has ended stays as it is."""
+        self.scheduler.abort(generation)
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        stop_ids: Iterable[int] = (),
+    ) -> list[Generation]:
+        """Go on from each prompt, all at once; `params` are for all or one a prompt. Raises as `add` does."""
+        requests = self._requests(prompts, params, stop_ids)
+        for request in requests:
+            self.check(request)
+        generations = [self.add(request) for request in requests]
+        try:
+            while any(generation.finish_reason is None for generation in generations):
+                self.step()
+        finally:
+            for generation in generations:
+                self.abort(generation)
+        return generations
+
+    def stream(
+        self, prompt: Sequence[int], params: SamplingParams | None = None, *, stop_ids: Iterable[int] = ()
+    ) -> Iterator[Choice]:
+        """Yield each token as soon as it is chosen; closing the iterator aborts. Raises as `add` does, at once."""
+        [request] = self._requests([prompt], params, stop_ids)
+        self.check(request)
+        return self._follow(request)
+
+    def refresh(self) -> None:
+        """Call after changing the weights: what is cached was computed with the old ones, and is computed anew."""
+        self.scheduler.preempt_all()
+
+    def check(self, request: Request) -> None:
+        """Raise RequestError if `request` could never be served."""
+        self.scheduler.check(request)
+        vocab_size = self.model.head.out_features
+        for where, ids in (("the prompt", request.tokens), ("logit_bias", request.params.logit_bias)):
+            for token in ids:
+                if not 0 <= token < vocab_size:
+                    raise RequestError(
+                        f"{where} has the id {token}, outside of the model's vocabulary, 0 to {vocab_size - 1}. "
+                        "Check that tokenizer and model belong together."
+                    )
+        if request.params.stop:
+            raise RequestError(
+                f"stop={request.params.stop!r} is text, and the engine knows only ids. Give stop_ids, or use LLM."
+            )
+
+    def _follow(self, request: Request) -> Iterator[Choice]:
+        generation = self.add(request)
+        num_given = 0
+        try:
+            while True:
+                while num_given == len(generation.choices):
+                    if generation.finish_reason is not None:
+                        return
+                    self.step()
+                yield generation.choices[num_given]
+                num_given += 1
+        finally:
+            self.abort(generation)
+
+    def _requests(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams | Sequence[SamplingParams] | None,
+        stop_ids: Iterable[int],
+    ) -> list[Request]:
+        if params is None or isinstance(params, SamplingParams):
+            params = [params or SamplingParams()] * len(prompts)
+        if len(params) != len(prompts):
+            raise RequestError(
+                f"{len(prompts)} prompts, but {len(params)} params. Give one for all, or one each."
+            )
+        stops = frozenset(stop_ids)
+        return [
+            Request(tokens=prompt, params=p, stop_ids=stops)
+            for prompt, p in zip(prompts, params, strict=True)
+        ]

@@ -1,0 +1,88 @@
+"""What is asked of the engine, and how far it has come: `Request` and `Generation`.
+
+A request never changes. Its generation does, and only the scheduler changes it; whoever asked may read it at
+any time. Read next: `scheduler.py`.
+"""
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from malmoi.engine.params import SamplingParams
+
+FinishReason = Literal["stop", "length", "abort"]
+"""A stop id was chosen; `max_tokens` or the end of the context was reached; the caller gave up."""
+
+
+class Candidate(NamedTuple):
+    """A token that could have come next.
+
+    `logprob` is what the model says (log-softmax of its logits); `probability` what the token was drawn with,
+    after penalties, bias, temperature and filters: 0 if they cut it off.
+    """
+
+    token: int
+    logprob: float
+    probability: float
+
+
+class Choice(NamedTuple):
+    """A token that was chosen. If the request asked for `logprobs`: its own numbers, and the likeliest tokens'."""
+
+    token: int
+    chosen: Candidate | None = None
+    top: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Request:
+    """Ids to go on from. The engine knows no end-of-text: the ids that end the answer are `stop_ids`."""
+
+    tokens: Sequence[int]
+    params: SamplingParams = field(default_factory=SamplingParams)
+    stop_ids: frozenset[int] = frozenset()
+
+
+class Generation:
+    """One request on its way through the engine. Read it; only the scheduler changes it.
+
+    Attributes:
+        request: what was asked.
+        ids: the prompt and, after it, what was generated.
+        choices: one for each generated token.
+        finish_reason: None while it goes on.
+        num_computed: how many of `ids` have their keys and values in the cache.
+        blocks: the cache blocks it owns, in the order of its positions.
+        random: its own source of randomness, so that what runs beside it does not matter.
+        started_at: when it was added, as `time.perf_counter` says it (seconds).
+        token_times: seconds from then to each generated token.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.ids = list(request.tokens)
+        self.choices: list[Choice] = []
+        self.finish_reason: FinishReason | None = None
+        self.num_computed = 0
+        self.blocks: list[int] = []
+        self.random = random.Random(request.params.seed)
+        self.started_at = time.perf_counter()
+        self.token_times: list[float] = []
+
+    @property
+    def num_pending(self) -> int:
+        """How many ids the model has not seen yet: 1 when decoding, more in a prompt. 1 is followed by a choice."""
+        return len(self.ids) - self.num_computed
+
+    @property
+    def tokens(self) -> list[int]:
+        """The generated ids, a final stop id included."""
+        return self.ids[len(self.request.tokens) :]
+
+    def append(self, choice: Choice) -> None:
+        """Add the next token (mutates: the scheduler's business)."""
+        self.ids.append(choice.token)
+        self.choices.append(choice)
+        self.token_times.append(time.perf_counter() - self.started_at)

@@ -1,0 +1,149 @@
+"""Which requests run in this step, and how many tokens of each. No tensors here, only counting.
+
+One rule for everything: each generation has ids that the model has not seen (`num_pending`); a step shows the
+model some of them. Prompts are long stretches of them, shown in chunks; decoding is one at a time; a preempted
+generation is a prompt again (Agrawal et al. 2023, arXiv:2308.16369, section 4). Read next: `runner.py`.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+
+from malmoi.core.errors import RequestError
+from malmoi.engine.blocks import BlockPool
+from malmoi.engine.request import Choice, FinishReason, Generation, Request
+
+
+class Scheduler:
+    """First come, first served; the only place that changes a `Generation`.
+
+    A generation is admitted when the pool has blocks for all its ids, and takes one more block whenever it
+    outgrows them. If there is none left, the newest generation gives all of its blocks back and waits, first in
+    line, to be computed again. The oldest one is never preempted and always fits into the pool alone, so it
+    ends; then the next is the oldest. Nobody starves.
+
+    Decoding goes before prompts, so a long prompt never holds up the answers that are being written.
+
+    >>> scheduler = Scheduler(num_blocks=8, block_size=4, tokens_per_step=6, max_requests=4, context_length=32)
+    >>> a = scheduler.add(Request(tokens=[1, 2]))
+    >>> scheduler.update(scheduler.schedule(), {a: Choice(7)})
+    >>> b = scheduler.add(Request(tokens=[1, 2, 3, 4, 5, 6, 7, 8, 9]))
+    >>> list(scheduler.schedule().values())     # a decodes one token beside the first five of b
+    [1, 5]
+    """
+
+    def __init__(
+        self,
+        *,
+        num_blocks: int,
+        block_size: int,
+        tokens_per_step: int,
+        max_requests: int,
+        context_length: int,
+    ) -> None:
+        self.block_size = block_size
+        self.tokens_per_step = tokens_per_step
+        self.max_requests = max_requests
+        self.context_length = context_length
+        self.num_slots = num_blocks * block_size
+        self.blocks = BlockPool(num_blocks)
+        self.running: list[Generation] = []  # the oldest first, and all older than those that wait
+        self.waiting: deque[Generation] = deque()
+
+    def check(self, request: Request) -> None:
+        """Raise RequestError if `request` could never be served."""
+        length = len(request.tokens)
+        if length == 0:
+            raise RequestError("the prompt is empty. Give at least one token.")
+        for limit, what in (
+            (self.context_length, "the model's context"),
+            (self.num_slots, "the cache (the engine's cache_bytes)"),
+        ):
+            if length >= limit:
+                raise RequestError(
+                    f"the prompt has {length} tokens, but {what} has room for {limit}, the answer included. "
+                    f"Shorten the prompt to {limit - 1} tokens or fewer."
+                )
+
+    def add(self, request: Request) -> Generation:
+        """Queue a request. Raises RequestError as `check` does."""
+        self.check(request)
+        generation = Generation(request)
+        self.waiting.append(generation)
+        return generation
+
+    def abort(self, generation: Generation) -> None:
+        """End a generation now and free its blocks; one that has ended stays as it is."""
+        if generation.finish_reason is None:
+            if generation in self.waiting:
+                self.waiting.remove(generation)
+            self._finish(generation, "abort")
+
+    def schedule(self) -> dict[Generation, int]:
+        """How many pending ids of which generation the model sees now. Mutates: blocks change hands."""
+        self._grow()
+        self._admit()
+        room = self.tokens_per_step
+        plan = {}
+        for generation in sorted(self.running, key=lambda generation: generation.num_pending > 1):
+            if count := min(generation.num_pending, room):
+                plan[generation] = count
+                room -= count
+        return plan
+
+    def update(self, plan: Mapping[Generation, int], choices: Mapping[Generation, Choice]) -> None:
+        """Note what a step did: ids were computed, and tokens chosen where none was left pending."""
+        for generation, count in plan.items():
+            generation.num_computed += count
+            if generation in choices:
+                generation.append(choices[generation])
+                if reason := self._finish_reason(generation):
+                    self._finish(generation, reason)
+
+    def preempt_all(self) -> None:
+        """Make every generation compute its cache again: what is in it is no longer true."""
+        while self.running:
+            self._preempt_newest()
+
+    def _grow(self) -> None:
+        for generation in list(self.running):
+            while self._num_missing(generation) and generation in self.running:
+                if self.blocks.num_free:
+                    generation.blocks += self.blocks.allocate(1)
+                else:
+                    self._preempt_newest()
+
+    def _admit(self) -> None:
+        while self.waiting and len(self.running) < self.max_requests:
+            missing = self._num_missing(self.waiting[0])
+            if missing > self.blocks.num_free:
+                break
+            generation = self.waiting.popleft()
+            generation.blocks = self.blocks.allocate(missing)
+            self.running.append(generation)
+
+    def _num_missing(self, generation: Generation) -> int:
+        """How many blocks it lacks for its ids."""
+        return -(-len(generation.ids) // self.block_size) - len(generation.blocks)
+
+    def _preempt_newest(self) -> None:
+        generation = self.running[-1]
+        self._release(generation)
+        generation.num_computed = 0
+        self.waiting.appendleft(generation)
+
+    def _finish(self, generation: Generation, reason: FinishReason) -> None:
+        generation.finish_reason = reason
+        self._release(generation)
+
+    def _release(self, generation: Generation) -> None:
+        self.blocks.free(generation.blocks)
+        generation.blocks = []
+        if generation in self.running:
+            self.running.remove(generation)
+
+    def _finish_reason(self, generation: Generation) -> FinishReason | None:
+        params = generation.request.params
+        if generation.ids[-1] in generation.request.stop_ids and not params.ignore_eos:
+            return "stop"
+        is_full = len(generation.ids) >= min(self.context_length, self.num_slots)
+        return "length" if is_full or len(generation.choices) == params.max_tokens else None

@@ -1,0 +1,64 @@
+"""From a model directory, or a hub id, to an `LLM`: which tokens end a text, and how to sample by default."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from malmoi.core.errors import CheckpointError
+from malmoi.core.files import read_json
+from malmoi.engine import SamplingParams
+from malmoi.llm.llm import LLM
+from malmoi.models import load_model
+from malmoi.text.tokenizer import Tokenizer
+from malmoi.weights.default import default_model
+from malmoi.weights.hub import resolve
+
+_SAMPLING_KEYS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+
+
+def load(path_or_hub_id: str | Path | None = None, *, dtype: torch.dtype | None = None) -> LLM:
+    """Load a model directory or a hub id; None: the model that ships with Malmoi.
+
+    `dtype=None` keeps the precision of the file. Stop ids are those of generation_config.json, else of
+    config.json, else the tokenizer's; default parameters those of generation_config.json.
+    Raises CheckpointError, ConfigError, TokenizerError or HubError, each saying what to do.
+
+    >>> llm = malmoi.load("runs/my-model", dtype=torch.float32)    # doctest: +SKIP
+    """
+    directory = resolve(default_model() if path_or_hub_id is None else path_or_hub_id)
+    model = load_model(directory, dtype=dtype)
+    tokenizer = Tokenizer.load(directory)
+    config, generation = (_read(directory / name) for name in ("config.json", "generation_config.json"))
+    return LLM(
+        model,
+        tokenizer,
+        template=directory,
+        stop_ids=_stop_ids(generation, config, tokenizer),
+        default_params=_default_params(generation),
+    )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return read_json(file, error=CheckpointError) if file.is_file() else {}
+
+
+def _stop_ids(
+    generation: Mapping[str, Any], config: Mapping[str, Any], tokenizer: Tokenizer
+) -> frozenset[int]:
+    for source in (generation, config):
+        eos = source.get("eos_token_id")
+        if eos is not None:
+            return frozenset(eos if isinstance(eos, list) else [eos])
+    token = tokenizer.config.get("eos_token")
+    token = token["content"] if isinstance(token, Mapping) else token
+    eos = tokenizer.token_id(token) if token else None
+    return frozenset() if eos is None else frozenset([eos])
+
+
+def _default_params(generation: Mapping[str, Any]) -> SamplingParams:
+    if generation.get("do_sample") is False:
+        generation = {**generation, "temperature": 0.0}
+    given = {key: generation[key] for key in _SAMPLING_KEYS if generation.get(key) is not None}
+    return SamplingParams(**given)

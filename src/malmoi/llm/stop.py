@@ -1,0 +1,57 @@
+"""Where a generated text ends: the first of several strings, found while the text is still coming.
+
+    id -> DecodeStream -> piece -> STOP STRINGS -> text that can be shown
+
+Read next: `malmoi/llm.py`, which ends the request when one is found.
+"""
+
+from collections.abc import Sequence
+
+
+class StopStrings:
+    """Lets text through up to the first stop string, which may lie across any number of pieces.
+
+    The text ends where the first stop string to be complete begins; if two are complete at the same character,
+    at the one that begins earlier. Laws: what comes out does not depend on how the text is cut into pieces, and
+    nothing is held back but what a stop string may still begin with.
+
+    Attributes:
+        is_found: one was found; the text has ended.
+
+    >>> stops = StopStrings(["</답>"])
+    >>> [stops.push(piece) for piece in ("네.", "<", "b>", "</", "답>")], stops.is_found
+    (['네.', '', '<b>', '', ''], True)
+    """
+
+    def __init__(self, strings: Sequence[str]) -> None:
+        self.is_found = False
+        self._strings = tuple(strings)
+        self._held = ""
+
+    def push(self, piece: str) -> str:
+        """Take the next piece; return what no stop string can reach any more."""
+        if self.is_found:
+            return ""
+        text = self._held + piece
+        found = [(at + len(string), at) for string in self._strings if (at := text.find(string)) >= 0]
+        if found:
+            self.is_found = True
+            end = min(found)[1]
+            self._held = ""
+        else:
+            end = len(text) - self._num_open(text)
+            self._held = text[end:]
+        return text[:end]
+
+    def finish(self) -> str:
+        """Return what was held back, now that nothing follows."""
+        held, self._held = self._held, ""
+        return held
+
+    def _num_open(self, text: str) -> int:
+        """The length of the longest end of `text` that a stop string begins with."""
+        longest = max(map(len, self._strings), default=1) - 1
+        for length in range(min(longest, len(text)), 0, -1):
+            if any(string.startswith(text[-length:]) for string in self._strings):
+                return length
+        return 0

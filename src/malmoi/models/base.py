@@ -1,0 +1,81 @@
+"""What a family is: the facts that each page of this folder states, and what is the same for all.
+
+A page (`llama.py`, `gpt2.py`, ...) holds its Config and presets, its assembly from bricks, its reversible weight
+rules, and how its Hugging Face config reads and writes. Everything else is shared and lives here or in
+`checkpoint.py`. Read next: `llama.py`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import nn
+
+from malmoi.models.huggingface import ConfigReader
+from malmoi.nn.linear import Linear
+from malmoi.nn.norm import LayerNorm, RMSNorm
+from malmoi.nn.stack import Decoder
+from malmoi.weights.rules import Rules
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family(Generic[C]):
+    """One architecture, as `registry` finds it.
+
+    `model_type` and `architecture` are what `config.json` calls it. `ignored_tensors` are patterns of buffers
+    that old checkpoints saved beside their weights (causal masks, rotary frequencies); `optional_prefix` is one
+    that some checkpoints leave off every name but the head's.
+    """
+
+    model_type: str
+    architecture: str
+    config_class: type[C]
+    build: Callable[[C], Decoder]
+    rules: Callable[[C], Rules]
+    read_config: Callable[[ConfigReader], C]
+    write_config: Callable[[C], dict[str, Any]]
+    ignored_tensors: tuple[str, ...] = ()
+    optional_prefix: str = ""
+
+
+@torch.no_grad()
+def initialise(model: Decoder, *, seed: int, std: float = 0.02) -> Decoder:
+    """Give a model on the CPU the weights that training starts from (mutates and returns it).
+
+    Embeddings and matrices are normal with deviation `std`; the matrices that write into the residual stream
+    are scaled down by sqrt(2 * layers), so that its size does not grow with depth (Radford et al. 2019,
+    section 2.3). Biases are zero, norms one. The same seed gives the same weights, whatever the model had
+    before and whatever else was drawn.
+
+    >>> from malmoi.models import llama
+    >>> model = llama.build(llama.sized(2, vocab_size=256, max_positions=64))
+    >>> round(initialise(model, seed=0).head.weight.std().item(), 3)
+    0.02
+    """
+    generator = torch.Generator().manual_seed(seed)
+    residual_std = std / (2 * len(model.blocks)) ** 0.5
+    for name, module in model.named_modules():
+        if isinstance(module, Linear):
+            writes_residual = name.endswith((".out", ".down"))
+            module.weight.normal_(std=residual_std if writes_residual else std, generator=generator)
+            if module.bias is not None:
+                module.bias.zero_()
+        elif isinstance(module, nn.Embedding):
+            module.weight.normal_(std=std, generator=generator)
+        elif isinstance(module, LayerNorm):
+            module.reset_parameters()
+        elif isinstance(module, RMSNorm):
+            module.weight.fill_(1.0)
+    return model
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Trainable numbers, a tied matrix counted once.
+
+    >>> count_parameters(nn.Linear(3, 2))
+    8
+    """
+    return sum(parameter.numel() for parameter in model.parameters())

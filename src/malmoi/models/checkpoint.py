@@ -1,0 +1,184 @@
+"""A Hugging Face directory <-> a model: `load_model`, `save_model`.
+
+`config.json` -> family -> its rules over the tensors -> the network. Saving is the same walk back, so that
+what we save `transformers` loads, and what it saves we load. Read next: `llama.py` for a family's rules,
+`weights/rules.py` for what a rule is.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from malmoi.core.errors import CheckpointError
+from malmoi.core.files import read_json, write_json
+from malmoi.models.base import Family
+from malmoi.models.huggingface import ConfigReader
+from malmoi.models.registry import family_of, find_family
+from malmoi.nn.stack import Decoder
+from malmoi.weights.files import read_tensors, write_tensors
+from malmoi.weights.hub import resolve
+from malmoi.weights.patterns import match
+from malmoi.weights.rules import Rules
+
+
+def build_model(config: Any) -> Decoder:
+    """The network of a configuration, with PyTorch's default weights, that remembers its configuration.
+
+    Under `torch.device("meta")` it takes no memory: enough to count parameters. Raises ConfigError if the
+    numbers do not fit together.
+
+    >>> from malmoi.models import llama
+    >>> build_model(llama.sized(2, vocab_size=256, max_positions=64)).config.hidden_size
+    64
+    """
+    model = family_of(config).build(config)
+    model.config = config
+    return model
+
+
+def load_config(directory: str | Path) -> Any:
+    """The family configuration of a model directory.
+
+    Raises ConfigError for a key or value that the family does not compute, CheckpointError if there is no
+    readable `config.json`.
+    """
+    return _read_config(Path(directory))[1]
+
+
+def load_model(path_or_hub_id: str | Path, *, dtype: torch.dtype | None = None) -> Decoder:
+    """Load the model of a directory or hub id onto the CPU, for inference or further training.
+
+    `dtype=None` keeps the precision of the file. Then the weights of most families are the file itself, mapped
+    into memory: loading reads nothing, and writing to a weight does not change the file.
+
+        model = load_model("runs/my-model", dtype=torch.bfloat16)
+        model(torch.tensor([[5, 6, 7]])).logits     # (1, 3, vocab_size)
+
+    Raises:
+        ConfigError: a key or value of `config.json` that the family does not compute, by name.
+        CheckpointError: a tensor that is missing, extra or of another shape, by its name in the file.
+        HubError: the hub id cannot be fetched.
+    """
+    directory = resolve(path_or_hub_id)
+    family, config = _read_config(directory)
+    with torch.device("meta"):
+        model = build_model(config)
+    rules = family.rules(config)
+    tensors = _without_leftovers(family, read_tensors(directory))
+    _check_against(model, rules, tensors, directory)
+    _fill(model, rules.import_(tensors), directory)
+    return model.eval() if dtype is None else model.to(dtype).eval()
+
+
+def save_model(model: Decoder, directory: str | Path, *, dtype: torch.dtype | None = None) -> None:
+    """Write the weights and `config.json` of `model` into `directory`, each atomically.
+
+    `dtype=None` keeps the weights' own precision. Tokenizer, chat template and `generation_config.json` are
+    saved by their owners; `config.json` names no special tokens, lest readers assume their family's own.
+
+        save_model(model, "runs/my-model", dtype=torch.bfloat16)
+
+    Raises CheckpointError if the disk is full or cannot be written; what was there before is then unchanged.
+    """
+    directory = Path(directory)
+    family = family_of(model.config)
+    tensors = {name: t if dtype is None else t.to(dtype) for name, t in unique_tensors(model).items()}
+    stored = next(iter(tensors.values())).dtype
+    write_tensors(directory, family.rules(model.config).export(tensors))
+    config = {
+        "architectures": [family.architecture],
+        "model_type": family.model_type,
+        "dtype": str(stored).removeprefix("torch."),
+        "bos_token_id": None,
+        "eos_token_id": None,
+        **family.write_config(model.config),
+    }
+    write_json(directory / "config.json", config, error=CheckpointError)
+
+
+def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters by name, a tied one under its first name only; they share the model's memory.
+
+    >>> list(unique_tensors(nn.Linear(3, 2)))
+    ['weight', 'bias']
+    """
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def _read_config(directory: Path) -> tuple[Family[Any], Any]:
+    file = directory / "config.json"
+    reader = ConfigReader(read_json(file, error=CheckpointError), where=str(file))
+    family = find_family(reader.take("model_type", str))
+    config = family.read_config(reader)
+    reader.finish()
+    return family, config
+
+
+def _without_leftovers(family: Family[Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights alone, under the names that the rules expect."""
+    prefix = family.optional_prefix
+    is_bare = prefix and not any(name.startswith(prefix) for name in tensors)
+    full_names = {prefix + name if is_bare and name != "lm_head.weight" else name: name for name in tensors}
+    return {
+        full: tensors[name]
+        for full, name in full_names.items()
+        if not any(match(pattern, full) for pattern in family.ignored_tensors)
+    }
+
+
+def _tied_names(model: Decoder) -> dict[str, str]:
+    """The further names of tied parameters, each with the first name of the same one."""
+    first_names: dict[nn.Parameter, str] = {}
+    names = {
+        name: first_names.setdefault(parameter, name)
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+    }
+    return {name: first for name, first in names.items() if name != first}
+
+
+def _check_against(model: Decoder, rules: Rules, tensors: Mapping[str, Tensor], directory: Path) -> None:
+    """Compare names and shapes with those that `model`, on the meta device, would be saved with."""
+    expected = rules.export(unique_tensors(model))
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    tied = rules.export({name: parameters[name].detach() for name in _tied_names(model)})
+    if missing := sorted(expected.keys() - tensors.keys()):
+        raise CheckpointError(
+            f"{directory} lacks the tensor {missing[0]!r}{_and_more(missing)}. "
+            "The checkpoint is incomplete, or config.json describes another model."
+        )
+    if extra := sorted(tensors.keys() - expected.keys() - tied.keys()):
+        raise CheckpointError(
+            f"{directory} has the tensor {extra[0]!r}{_and_more(extra)}, which this configuration has no place "
+            "for. Loading without it would change the answers: config.json describes another model."
+        )
+    for name, wanted in {**tied, **expected}.items():
+        if name in tensors and tensors[name].shape != wanted.shape:
+            raise CheckpointError(
+                f"{directory}: the tensor {name!r} has the shape {list(tensors[name].shape)}, but config.json "
+                f"asks for {list(wanted.shape)}. They are not of the same checkpoint."
+            )
+
+
+def _and_more(names: list[str]) -> str:
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+
+
+def _fill(model: Decoder, tensors: Mapping[str, Tensor], directory: Path) -> None:
+    """Put the tensors into a model that was built without memory, tied places once."""
+    tied = _tied_names(model)
+    for name, first in tied.items():
+        if name in tensors and not torch.equal(tensors[name], tensors[first]):
+            raise CheckpointError(
+                f"{directory}: config.json says that {name!r} and {first!r} are one (tie_word_embeddings), but the "
+                "checkpoint has two that differ. Set tie_word_embeddings to false in config.json."
+            )
+    filled: dict[str, nn.Parameter] = {}
+    for name in dict(model.named_parameters(remove_duplicate=False)):
+        first = tied.get(name, name)
+        if first not in filled:
+            filled[first] = nn.Parameter(tensors[first].contiguous())  # a copy only of what was transposed
+        module, _, key = name.rpartition(".")
+        setattr(model.get_submodule(module), key, filled[first])

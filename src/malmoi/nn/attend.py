@@ -1,0 +1,52 @@
+"""What is said and what computes: `AttentionRule` and `attend`.
+
+`attend(q, key_values, rule)` picks the kernel; `kernels/reference.py` is the same function written as
+mathematics, and `tests/nn/test_attend.py` proves the two equal. Read next: `kernels/rows.py` (rows of one
+length), `kernels/ragged.py` (packed sequences), `attention.py` (who calls this).
+"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from malmoi.nn.cache import KeyValues, Rows
+from malmoi.nn.kernels.ragged import ragged_attention
+from malmoi.nn.kernels.rows import rows_attention
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionRule:
+    """Who may look at whom, and how scores are scaled. `scale=None` means 1 / sqrt(head_dim).
+
+    >>> AttentionRule().scale_for(head_dim=64)
+    0.125
+    """
+
+    is_causal: bool = True
+    scale: float | None = None
+
+    def scale_for(self, head_dim: int) -> float:
+        return head_dim**-0.5 if self.scale is None else self.scale
+
+
+def attend(
+    q: Float[Tensor, "B T N H"], key_values: KeyValues, rule: AttentionRule
+) -> Float[Tensor, "B T N H"]:
+    """Softmax attention of `q` over the keys and values that it may see (arXiv:1706.03762, section 3.2.1).
+
+    Heads are grouped: query head n reads key head n // (N / K) (arXiv:2305.13245, section 2.2). With a cache the
+    T queries are the last T positions of their sequence, so causality is aligned to the end. Computed in the
+    precision of `q`, whatever that of the cache.
+
+    >>> rows = Rows(k=torch.zeros(1, 2, 1, 1), v=torch.tensor([1.0, 3.0]).view(1, 2, 1, 1))
+    >>> attend(torch.ones(1, 2, 1, 1), rows, AttentionRule()).flatten()   # itself; the mean of both
+    tensor([1., 2.])
+    """
+    scale = rule.scale_for(q.shape[-1])
+    k, v = key_values.k.to(q.dtype), key_values.v.to(q.dtype)
+    if isinstance(key_values, Rows):
+        return rows_attention(q, k, v, is_causal=rule.is_causal, scale=scale)
+    return ragged_attention(
+        q, k, v, key_values.query_offsets, key_values.key_offsets, is_causal=rule.is_causal, scale=scale
+    )

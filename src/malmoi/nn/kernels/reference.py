@@ -1,0 +1,56 @@
+"""Attention as it is written on paper: slow, and the judge of the fast kernels.
+
+Each function has the signature of the fast twin that `tests/nn/test_attend.py` compares it with. Read this first,
+then `rows.py` and `ragged.py`.
+"""
+
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def rows_attention_reference(
+    q: Float[Tensor, "B T N H"],
+    k: Float[Tensor, "B S K H"],
+    v: Float[Tensor, "B S K H"],
+    *,
+    is_causal: bool,
+    scale: float,
+) -> Float[Tensor, "B T N H"]:
+    """softmax(q k^T * scale) v, query t seeing the keys up to S - T + t when causal.
+
+    >>> q, k, v = torch.ones(1, 1, 1, 1), torch.zeros(1, 4, 1, 1), torch.arange(4.0).view(1, 4, 1, 1)
+    >>> rows_attention_reference(q, k, v, is_causal=True, scale=1.0).item()   # equal scores: the mean of 0 1 2 3
+    1.5
+    """
+    (_, t, n, _), (s, kv_heads) = q.shape, k.shape[1:3]
+    q_BTKGH = q.reshape(*q.shape[:2], kv_heads, n // kv_heads, q.shape[-1])
+    scores_BKGTS = torch.einsum("BTKGH,BSKH->BKGTS", q_BTKGH, k) * scale
+    if is_causal:
+        is_visible = torch.ones(t, s, dtype=torch.bool, device=q.device).tril(diagonal=s - t)
+        scores_BKGTS = scores_BKGTS.masked_fill(~is_visible, float("-inf"))
+    weights_BKGTS = scores_BKGTS.float().softmax(dim=-1).to(q.dtype)
+    return torch.einsum("BKGTS,BSKH->BTKGH", weights_BKGTS, v).flatten(2, 3)
+
+
+def ragged_attention_reference(
+    q: Float[Tensor, "1 T N H"],
+    k: Float[Tensor, "1 S K H"],
+    v: Float[Tensor, "1 S K H"],
+    query_offsets: Int[Tensor, " offsets"],
+    key_offsets: Int[Tensor, " offsets"],
+    *,
+    is_causal: bool,
+    scale: float,
+) -> Float[Tensor, "1 T N H"]:
+    """`rows_attention_reference`, one sequence at a time."""
+    spans = zip(pairwise(query_offsets.tolist()), pairwise(key_offsets.tolist()), strict=True)
+    return torch.cat(
+        [
+            rows_attention_reference(q[:, a:b], k[:, c:d], v[:, c:d], is_causal=is_causal, scale=scale)
+            for (a, b), (c, d) in spans
+        ],
+        dim=1,
+    )

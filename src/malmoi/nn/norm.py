@@ -1,0 +1,44 @@
+"""Normalisation: LayerNorm and RMSNorm, both computed in fp32 whatever the precision of input and weights.
+
+Place in the flow: inside each residual sublayer (`block`), and once before the head (`stack`).
+Read next: `mlp`, `attention`.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class RMSNorm(nn.Module):
+    """`x / rms(x) * weight` (Zhang & Sennrich 2019, arXiv:1910.07467, section 3).
+
+    As in Llama, `x` is normalised in fp32 and rounded back before the weight multiplies it.
+
+    >>> RMSNorm(2, eps=0.0)(torch.tensor([[3.0, 4.0]]))   # rms = sqrt((9 + 16) / 2) = 3.5355
+    tensor([[0.8485, 1.1314]], grad_fn=<MulBackward0>)
+    """
+
+    def __init__(self, size: int, *, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(size))
+
+    def forward(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
+        wide = x.float()
+        normed = wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + self.eps)
+        return self.weight.to(x.dtype) * normed.to(x.dtype)
+
+
+class LayerNorm(nn.LayerNorm):
+    """`(x - mean(x)) / std(x) * weight + bias` (Ba et al. 2016, arXiv:1607.06450, section 3).
+
+    >>> LayerNorm(2, eps=0.0)(torch.tensor([[3.0, 5.0]]))   # mean 4, std 1
+    tensor([[-1.,  1.]], grad_fn=<NativeLayerNormBackward0>)
+    """
+
+    def forward(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
+        normed = F.layer_norm(
+            x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps
+        )
+        return normed.to(x.dtype)

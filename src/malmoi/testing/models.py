@@ -1,0 +1,92 @@
+"""Models for tests: tiny ones with random weights, and one that says what it was told to.
+
+Read next: `testing/tokenizer.py`, whose 259 tokens are their vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from malmoi.llm import LLM
+from malmoi.models import build_model, initialise
+from malmoi.models.gpt2 import GPT2Config
+from malmoi.models.llama import LlamaConfig
+from malmoi.nn.context import Context
+from malmoi.nn.linear import Linear
+from malmoi.nn.stack import Decoder
+from malmoi.testing.tokenizer import ByteTokenizer
+from malmoi.text.chat import ChatTemplate
+
+VOCAB_SIZE = 259  # ByteTokenizer's
+
+
+def tiny_llama(*, seed: int = 0, **changes: Any) -> Decoder:
+    """A Llama of 2 layers and 32 dimensions, 4 heads over 2 key heads. `changes` are fields of its config.
+
+    Its weights are large, so that its next-token distributions are as peaked as a trained model's.
+
+    >>> tiny_llama()(torch.tensor([[5, 6, 7]])).logits.shape
+    torch.Size([1, 3, 259])
+    """
+    config = LlamaConfig(
+        vocab_size=VOCAB_SIZE, hidden_size=32, intermediate_size=64, num_layers=2, num_heads=4, num_kv_heads=2,
+        head_dim=8, max_positions=128,
+    )  # fmt: skip
+    return initialise(build_model(replace(config, **changes)), seed=seed, std=0.3).eval()
+
+
+def tiny_gpt2(*, seed: int = 0, **changes: Any) -> Decoder:
+    """A GPT-2 of 2 layers and 32 dimensions. `changes` are fields of its config."""
+    config = GPT2Config(
+        vocab_size=VOCAB_SIZE,
+        hidden_size=32,
+        intermediate_size=64,
+        num_layers=2,
+        num_heads=4,
+        max_positions=128,
+    )
+    return initialise(build_model(replace(config, **changes)), seed=seed, std=0.3).eval()
+
+
+class ScriptedModel(Decoder):
+    """Says `script` after a prompt of `num_prompt` tokens, whatever the prompt is; then the last id for ever.
+
+    >>> model = ScriptedModel([7, 8], num_prompt=3)
+    >>> model(torch.tensor([[1, 1, 1]])).logits[0, -1].argmax().item()
+    7
+    """
+
+    def __init__(self, script: Sequence[int], *, num_prompt: int, vocab_size: int = VOCAB_SIZE) -> None:
+        length = num_prompt - 1 + len(script)
+        head = Linear(length, vocab_size, bias=False)
+        super().__init__(
+            embedding=nn.Identity(),
+            blocks=[],
+            norm=nn.Identity(),
+            head=head,
+            max_positions=max(2 * length, 64),
+        )
+        with torch.no_grad():
+            head.weight.zero_()
+            for index, token in enumerate(script):
+                head.weight[token, num_prompt - 1 + index] = 30.0
+
+    def hidden(self, tokens: Int[Tensor, "B T"], context: Context) -> Float[Tensor, "B T D"]:
+        """One-hot: where the token stands."""
+        size = self.head.in_features
+        return nn.functional.one_hot(context.positions.clamp_max(size - 1), size).float()
+
+
+def tiny_llm(model: Decoder | None = None) -> LLM:
+    """An LLM of a tiny model (by default `tiny_llama()`) with `ByteTokenizer` and our chat format."""
+    tokenizer = ByteTokenizer()
+    return LLM(
+        tiny_llama() if model is None else model,
+        tokenizer,
+        template=ChatTemplate.default(),
+        stop_ids=[tokenizer.special_tokens["<|endoftext|>"]],
+    )

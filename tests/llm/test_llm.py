@@ -1,0 +1,250 @@
+"""Text in, text out: chat format, stop strings, streaming, logprobs, on models that are tiny or follow a script."""
+
+import gc
+from collections.abc import Sequence
+
+import pytest
+import tokenizers
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import decoders, models
+
+from malmoi.core.errors import RequestError, TemplateError
+from malmoi.engine import SamplingParams
+from malmoi.llm import LLM, TextStream
+from malmoi.models.base import initialise
+from malmoi.testing.models import VOCAB_SIZE, ScriptedModel, tiny_llama, tiny_llm
+from malmoi.testing.tokenizer import ByteTokenizer
+from malmoi.text.chat import ChatTemplate
+from malmoi.text.stream import DecodeStream
+from malmoi.text.tokenizer import Tokenizer
+
+TOKENIZER = ByteTokenizer()
+END = TOKENIZER.special_tokens["<|im_end|>"]
+GREEDY = SamplingParams(temperature=0)
+SEEDED = SamplingParams(seed=7, max_tokens=16)
+HELLO = [{"role": "user", "content": "안녕?"}]
+
+
+def says(text: str, *, end: Sequence[int] = (0,)) -> LLM:
+    """An LLM that answers the prompt "?" with `text`."""
+    return tiny_llm(ScriptedModel([*TOKENIZER.encode(text), *end], num_prompt=1))
+
+
+def num_owned(llm: LLM) -> int:
+    return llm.engine.scheduler.blocks.num_blocks - llm.engine.scheduler.blocks.num_free
+
+
+def test_an_answer_ends_at_the_stop_token_which_is_counted_but_not_shown() -> None:
+    completion = says("말모이").generate("?", GREEDY)
+    assert (completion.text, completion.finish_reason) == ("말모이", "stop")
+    assert completion.tokens == [*TOKENIZER.encode("말모이"), 0]
+    assert (completion.usage.prompt_tokens, completion.usage.completion_tokens) == (1, 10)
+    assert completion.usage.total_tokens == 11
+
+
+def test_ignoring_the_stop_token_goes_on_without_showing_it() -> None:
+    completion = says("가", end=[0, *TOKENIZER.encode("나")]).generate(
+        "?", SamplingParams(temperature=0, ignore_eos=True, max_tokens=7)
+    )
+    assert (completion.text, completion.finish_reason) == ("가나", "length")
+
+
+def test_max_tokens_ends_an_answer_with_length() -> None:
+    completion = says("말모이").generate("?", SamplingParams(temperature=0, max_tokens=6))
+    assert (completion.text, completion.finish_reason) == ("말모", "length")
+
+
+@given(
+    text=st.text(alphabet="가한글 a\n👍‍", min_size=1, max_size=12),
+    span=st.tuples(st.integers(0, 11), st.integers(1, 4)),
+)
+@settings(max_examples=25)
+def test_a_stop_string_is_found_across_tokens_and_syllables_and_nothing_of_it_is_shown(
+    text: str, span: tuple[int, int]
+) -> None:
+    stop = text[span[0] % len(text) :][: span[1]]
+    llm, params = says(text), SamplingParams(temperature=0, stop=stop)
+    stream = llm.stream("?", params)
+    pieces = list(stream)
+    assert "".join(pieces) == text[: text.index(stop)]
+    assert stream.completion == llm.generate("?", params)
+    assert stream.completion.finish_reason == "stop"
+    assert num_owned(llm) == 0
+
+
+def test_a_stop_string_ends_the_generation_not_only_the_text() -> None:
+    completion = says("하나\n\n둘 셋 넷").generate("?", SamplingParams(temperature=0, stop="\n\n"))
+    assert completion.tokens == TOKENIZER.encode("하나\n\n")
+
+
+def test_the_beginning_of_a_stop_string_that_does_not_come_is_shown() -> None:
+    assert says("값은 <b").generate("?", SamplingParams(temperature=0, stop="<br>")).text == "값은 <b"
+
+
+def test_the_pieces_of_a_stream_are_the_answer_and_never_half_a_syllable() -> None:
+    llm = says("한글 말모이 👨‍👩‍👧!")
+    stream = llm.stream("?", GREEDY)
+    pieces = list(stream)
+    assert pieces == ["한", "글", " ", "말", "모", "이", " ", "👨‍👩‍👧!"]
+    assert stream.completion == llm.generate("?", GREEDY)
+    assert stream.completion.timings.first_token > 0
+    assert stream.completion.timings.tokens_per_second > 0
+
+
+def test_text_is_what_the_decoder_makes_of_the_tokens() -> None:
+    llm = tiny_llm()
+    completion = llm.generate("안녕", SEEDED)
+    stream = DecodeStream(llm.tokenizer)
+    assert completion.text == "".join(map(stream.push, completion.tokens)) + stream.finish()
+
+
+def test_several_prompts_at_once_are_what_they_are_alone() -> None:
+    llm = tiny_llm()
+    prompts = ["안녕", "말", "아주 긴 문장을 하나 써 보자."]
+    assert llm.generate(prompts, SEEDED) == [llm.generate(prompt, SEEDED) for prompt in prompts]
+
+
+def test_two_streams_in_turns_are_what_they_are_alone() -> None:
+    llm = tiny_llm()
+    streams = [llm.stream("안녕", SEEDED), llm.stream(HELLO, SEEDED)]
+    texts = ["", ""]
+    next(streams[1])
+    while any(pieces := [next(stream, "") for stream in streams]):
+        texts = [text + piece for text, piece in zip(texts, pieces, strict=True)]
+    assert texts[0] == llm.generate("안녕", SEEDED).text
+    assert llm.chat(HELLO, SEEDED).text.endswith(texts[1])
+
+
+def test_closing_or_dropping_a_stream_ends_its_request() -> None:
+    llm = tiny_llm()
+    for give_up in (TextStream.close, lambda stream: None):
+        stream = llm.stream("안녕", SamplingParams(seed=1, ignore_eos=True))
+        next(stream)
+        assert num_owned(llm) > 0
+        give_up(stream)
+        del stream
+        gc.collect()
+        assert num_owned(llm) == 0
+        assert not llm.engine.scheduler.running
+
+
+def test_a_stream_that_is_never_read_takes_nothing() -> None:
+    llm = tiny_llm()
+    llm.stream("안녕", GREEDY)
+    assert not llm.engine.scheduler.waiting
+
+
+def test_a_stream_has_no_completion_before_its_end() -> None:
+    stream = says("가").stream("?", GREEDY)
+    with pytest.raises(RequestError, match="not come to its end"):
+        stream.completion  # noqa: B018
+    assert list(stream) == ["가"]
+    assert list(stream) == []
+    assert stream.completion.text == "가"
+
+
+def test_a_chat_is_rendered_with_the_template_and_ends_at_the_end_of_turn() -> None:
+    prompt = ChatTemplate.default().render(HELLO, TOKENIZER, add_generation_prompt=True)
+    script = [*TOKENIZER.encode("네."), END, *TOKENIZER.encode("더")]
+    llm = tiny_llm(ScriptedModel(script, num_prompt=len(prompt.ids)))
+    assert llm.prompt_ids(HELLO) == prompt.ids
+    completion = llm.chat(HELLO, GREEDY)  # <|im_end|> is not among the stop ids that it was given
+    assert (completion.text, completion.finish_reason) == ("네.", "stop")
+    assert "".join(llm.stream(HELLO, GREEDY)) == "네."
+
+
+def test_a_model_without_a_chat_format_generates_but_does_not_chat() -> None:
+    llm = LLM(tiny_llama(), TOKENIZER)
+    assert llm.generate("안", GREEDY)
+    with pytest.raises(TemplateError, match="without a chat template"):
+        llm.chat(HELLO)
+
+
+def test_logprobs_name_each_token_its_bytes_and_the_alternatives() -> None:
+    llm = tiny_llm()
+    completion = llm.generate("안녕", SamplingParams(seed=3, temperature=2, max_tokens=12, logprobs=4))
+    assert completion.logprobs is not None
+    assert [entry.token for entry in completion.logprobs] == completion.tokens
+    for entry in completion.logprobs:
+        assert entry.bytes == TOKENIZER.token_bytes(entry.token)
+        assert len(entry.top) == 4
+        assert entry.logprob <= entry.top[0].logprob <= 0
+        assert 0 < entry.probability <= 1
+    assert llm.generate("안녕", SEEDED).logprobs is None
+
+
+def test_the_bytes_of_the_logprobs_are_those_of_the_text() -> None:
+    completion = says("한글 👍").generate("?", SamplingParams(temperature=0, logprobs=True, max_tokens=11))
+    assert completion.logprobs is not None
+    assert b"".join(entry.bytes for entry in completion.logprobs).decode() == completion.text == "한글 👍"
+
+
+def test_ids_that_the_tokenizer_does_not_know_are_no_text() -> None:
+    script = [*TOKENIZER.encode("가"), VOCAB_SIZE, *TOKENIZER.encode("나"), 0]
+    llm = tiny_llm(ScriptedModel(script, num_prompt=1, vocab_size=VOCAB_SIZE + 5))
+    completion = llm.generate("?", SamplingParams(temperature=0, logprobs=VOCAB_SIZE + 5))
+    assert completion.text == "가나"
+    assert completion.logprobs is not None
+    assert completion.logprobs[3].bytes == b""
+
+
+def sentencepiece() -> Tokenizer:
+    """As Llama 2's: ▁ is a space, except at the beginning of a text."""
+    vocabulary = {"<s>": 0, "</s>": 1, "▁": 2, "▁한": 3, "글": 4, "▁말": 5}
+    made = tokenizers.Tokenizer(models.BPE(vocabulary, []))
+    made.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    return Tokenizer(made.to_str())
+
+
+def test_a_text_that_goes_on_keeps_the_space_before_its_next_word_and_an_answer_has_none() -> None:
+    params = SamplingParams(temperature=0, logprobs=True)
+    model = ScriptedModel([5, 4, 1], num_prompt=1, vocab_size=6)
+    llm = LLM(model, sentencepiece(), template=ChatTemplate("{{ messages[0].content }}"), stop_ids=[1])
+    for completion, expected in (
+        (llm.generate("▁", params), " 말글"),
+        (llm.chat([{"role": "user", "content": "▁"}], params), "말글"),
+    ):
+        assert completion.text == expected
+        assert completion.logprobs is not None
+        assert b"".join(entry.bytes for entry in completion.logprobs[:2]).decode() == expected
+
+
+def test_default_params_are_used_when_none_are_given() -> None:
+    llm = says("말모이")
+    llm.default_params = SamplingParams(temperature=0, stop="모")
+    assert llm.generate("?").text == "말"
+    assert "".join(llm.stream("?")) == "말"
+
+
+def test_changed_weights_change_the_answers() -> None:
+    llm = tiny_llm(tiny_llama(seed=0))
+    before = llm.generate("안녕", SEEDED)
+    initialise(llm.model, seed=1, std=0.3)
+    assert llm.generate("안녕", SEEDED) != before
+    assert llm.generate("안녕", SEEDED) == tiny_llm(tiny_llama(seed=1)).generate("안녕", SEEDED)
+
+
+@pytest.mark.parametrize("prompt", ["가" * 50, [{"role": "user", "content": "가" * 50}]])
+def test_a_prompt_longer_than_the_context_is_refused_at_once_with_the_sizes(
+    prompt: str | list[dict[str, str]],
+) -> None:
+    llm = tiny_llm()
+    with pytest.raises(RequestError, match=r"tokens, but the model's context has room for 128"):
+        llm.stream(prompt)
+    with pytest.raises(RequestError, match=r"tokens, but the model's context has room for 128"):
+        llm.generate(["가", "가" * 50])
+    assert not llm.engine.scheduler.waiting
+
+
+def test_an_empty_prompt_is_refused_where_nothing_opens_a_text() -> None:
+    with pytest.raises(RequestError, match="the prompt is empty"):
+        tiny_llm().generate("")
+
+
+def test_answers_do_not_depend_on_gradients_being_on() -> None:
+    llm = tiny_llm()
+    with torch.enable_grad():
+        assert llm.generate("안녕", SEEDED) == llm.generate("안녕", SEEDED)
+    assert all(parameter.grad is None for parameter in llm.model.parameters())
