@@ -100,8 +100,8 @@ def rules(config: GPT2Config) -> Rules:
             Rename("transformer.wpe.weight", "embedding.positions.weight"),
             Rename(theirs + "ln_1.{}", ours + "attention.norm.{}"),
             Transpose(fused + "weight")
-            >> Split(fused + "weight", [q + "weight" for q in qkv], dim=0, sizes=sizes),
-            Split(fused + "bias", [n + "bias" for n in qkv], dim=0, sizes=sizes),
+            >> Split(fused + "weight", [name + "weight" for name in qkv], dim=0, sizes=sizes),
+            Split(fused + "bias", [name + "bias" for name in qkv], dim=0, sizes=sizes),
             Transpose(theirs + "attn.c_proj.weight", ours + "attention.mixer.out.weight"),
             Rename(theirs + "attn.c_proj.bias", ours + "attention.mixer.out.bias"),
             Rename(theirs + "ln_2.{}", ours + "ffn.norm.{}"),
@@ -118,12 +118,10 @@ def rules(config: GPT2Config) -> Rules:
 def read_config(reader: ConfigReader) -> GPT2Config:
     """A `config.json` of transformers 4 or 5. Raises ConfigError on a value that asks for another network."""
     reader.require("activation_function", "gelu_new", "gelu_pytorch_tanh")  # two names of one function
-    reader.disregard("resid_pdrop", "embd_pdrop", "attn_pdrop")  # dropout: training's business
-    reader.disregard("reorder_and_upcast_attn")  # only the order of a rounding
-    reader.disregard(
-        "summary_activation", "summary_first_dropout", "summary_proj_to_labels"
-    )  # heads that are
-    reader.disregard("summary_type", "summary_use_proj")  # no part of a language model
+    # Dropout is training's business, the next is only the order of a rounding, the rest are heads for other tasks.
+    reader.disregard("resid_pdrop", "embd_pdrop", "attn_pdrop", "reorder_and_upcast_attn")
+    reader.disregard("summary_activation", "summary_first_dropout", "summary_proj_to_labels")
+    reader.disregard("summary_type", "summary_use_proj")
     hidden_size = reader.positive("n_embd", int, 768)
     max_positions = reader.positive("n_positions", int, 1024)
     reader.require("n_ctx", max_positions)

@@ -29,21 +29,21 @@ def read_rope(reader: ConfigReader, *, max_positions: int) -> RopeConfig:
     >>> read_rope(ConfigReader({"rope_theta": 5e5}, where="config.json"), max_positions=8192)
     RopeConfig(theta=500000.0, scaling=None)
     """
-    outer_theta = reader.take("rope_theta", float, 0.0)
-    original = reader.take("original_max_position_embeddings", int, 0)
+    outer_theta = reader.take("rope_theta", float, 10_000.0)
+    has_original = "original_max_position_embeddings" in reader.raw
+    original = reader.positive("original_max_position_embeddings", int) if has_original else None
     found = {}
     for key in ("rope_parameters", "rope_scaling"):
         if inner := reader.sub(key):
-            theta = inner.take("rope_theta", float, outer_theta or 10_000.0)
-            if outer_theta and theta != outer_theta:
+            theta = inner.take("rope_theta", float, outer_theta)
+            if theta != outer_theta and "rope_theta" in reader.raw:
                 raise _contradiction(reader, f"rope_theta={outer_theta}", f"{theta} within {key}")
-            found[key] = RopeConfig(
-                theta=theta, scaling=_read_scaling(inner, max_positions=max_positions, original=original)
-            )
+            scaling = _read_scaling(inner, max_positions=max_positions, original=original)
+            found[key] = RopeConfig(theta=theta, scaling=scaling)
             inner.finish()
     if len(set(found.values())) > 1:
         raise _contradiction(reader, *map(str, found))
-    return next(iter(found.values())) if found else RopeConfig(theta=outer_theta or 10_000.0)
+    return next(iter(found.values())) if found else RopeConfig(theta=outer_theta)
 
 
 def _contradiction(reader: ConfigReader, first: str, second: str) -> ConfigError:
@@ -52,14 +52,14 @@ def _contradiction(reader: ConfigReader, first: str, second: str) -> ConfigError
     )
 
 
-def _read_scaling(reader: ConfigReader, *, max_positions: int, original: int) -> RopeScaling | None:
+def _read_scaling(reader: ConfigReader, *, max_positions: int, original: int | None) -> RopeScaling | None:
     kind = reader.take("rope_type", str, reader.take("type", str, "default"))
     if kind != "proportional":
         reader.require("partial_rotary_factor", 1.0)
 
     def original_max_positions() -> int:
         inner = reader.positive("original_max_position_embeddings", int, max_positions)
-        return original or inner
+        return inner if original is None else original
 
     def optional(key: str) -> float | None:
         return reader.take(key, float, 0.0) if key in reader.raw else None
