@@ -1,6 +1,8 @@
 """`load`: what a directory says about the end of a text, its beginning, and how to sample."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,7 @@ def test_a_text_begins_with_bos_if_the_tokenizers_configuration_says_so(director
     plain = ByteTokenizer().encode("가")
     change(directory / "tokenizer_config.json", bos_token="<|endoftext|>")
     assert load(directory).prompt_ids("가") == plain
+    assert load(directory).prompt_ids("") == [TEXT_END]
     change(directory / "tokenizer_config.json", add_bos_token=True)
     assert load(directory).prompt_ids("가") == [TEXT_END, *plain]
 
@@ -119,3 +122,16 @@ def test_a_chat_begins_as_its_format_says_and_with_nothing_else(directory: Path)
     messages = [{"role": "user", "content": "가"}]
     rendered = ChatTemplate.default().render(messages, ByteTokenizer(), add_generation_prompt=True)
     assert load(directory).prompt_ids(messages) == rendered.ids
+
+
+def test_loading_and_answering_never_load_the_compiler(directory: Path) -> None:
+    # torch._dynamo takes a second or more to import, and several innocent calls of PyTorch do.
+    code = f"""
+import sys
+from malmoi.engine import SamplingParams
+from malmoi.llm import load
+llm = load({str(directory)!r})
+llm.generate("가", SamplingParams(max_tokens=2))
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -13,10 +13,10 @@
 A message has three parts: what happened, which value, what to do. The command line prints it and
 exits with code 2; a traceback means a bug in Malmoi, never a mistake of the user.
 
->>> raise ConfigError("num_heads=12 is not divisible by num_kv_heads=5. Use a divisor of 12 (1, 2, 3, 4, 6, 12).")
+>>> raise ConfigError("num_heads=12 is not divisible by num_kv_heads=5. Use a divisor of 12 (1, 2, 3, ...).")
 Traceback (most recent call last):
     ...
-malmoi.core.errors.ConfigError: num_heads=12 is not divisible by num_kv_heads=5. Use a divisor of 12 (1, 2, 3, 4, 6, 12).
+malmoi.core.errors.ConfigError: num_heads=12 is not divisible by num_kv_heads=5. Use a divisor of 12 (1, 2, 3, ...).
 """
 
 

@@ -2,7 +2,7 @@
 
     Request -> Scheduler {generation: count} -> Runner (tokens, Context) -> hidden -> head -> sampling -> ids
 
-Read next: `malmoi/llm.py`, which puts text around it.
+Read next: `malmoi/llm/`, which puts text around it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,7 +25,7 @@ class Engine:
         block_size: tokens a cache block.
         cache_bytes: the most memory that the cache takes; less if `max_requests` full contexts need less.
 
-    Errors are raised where a request comes in, never in the middle of the others. One thread at a time.
+    A wrong request is refused when it comes in and does not disturb the others. One thread at a time.
 
     >>> engine = Engine(malmoi.load_model(malmoi.default_model()))           # doctest: +SKIP
     >>> [answer] = engine.generate([[5, 6, 7]], SamplingParams(max_tokens=4))  # doctest: +SKIP

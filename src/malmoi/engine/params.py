@@ -60,6 +60,11 @@ class SamplingParams:
     logprobs: bool | int = False
     ignore_eos: bool = False
 
+    @property
+    def num_top_logprobs(self) -> int | None:
+        """How many of the likeliest tokens are wanted beside each; None: no log-probabilities at all."""
+        return None if self.logprobs is False else 0 if self.logprobs is True else self.logprobs
+
     def __post_init__(self) -> None:
         if self.temperature != 0:
             self._check("temperature", 0.001, 100, note=", or 0 for the likeliest token always")

@@ -38,11 +38,14 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Request:
-    """Ids to go on from. The engine knows no end-of-text: the ids that end the answer are `stop_ids`."""
+    """Ids to go on from; kept as a tuple. The engine knows no end-of-text: what ends the answer are `stop_ids`."""
 
     tokens: Sequence[int]
     params: SamplingParams = field(default_factory=SamplingParams)
     stop_ids: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tokens", tuple(self.tokens))
 
 
 class Generation:
@@ -73,7 +76,7 @@ class Generation:
 
     @property
     def num_pending(self) -> int:
-        """How many ids the model has not seen yet: 1 when decoding, more in a prompt. 1 is followed by a choice."""
+        """How many ids the model has not seen yet: those of the prompt, later one at a time."""
         return len(self.ids) - self.num_computed
 
     @property

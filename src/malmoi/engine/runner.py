@@ -47,17 +47,19 @@ class Runner:
             return {}
         tokens, context = self._inputs(plan)
         hidden = self.model.hidden(tokens, context)[0]
-        ends = dict(zip(plan, accumulate(plan.values()), strict=True))
-        complete = [generation for generation, count in plan.items() if count == generation.num_pending]
-        if not complete:
+        ends = accumulate(plan.values())
+        rows = {
+            g: end - 1 for (g, count), end in zip(plan.items(), ends, strict=True) if count == g.num_pending
+        }
+        if not rows:  # only pieces of prompts
             return {}
-        logits = self.model.head(hidden[[ends[generation] - 1 for generation in complete]])
-        return dict(zip(complete, sample(logits, complete), strict=True))
+        logits = self.model.head(hidden[list(rows.values())])
+        return dict(zip(rows, sample(logits, list(rows)), strict=True))
 
     def _inputs(self, plan: Mapping[Generation, int]) -> tuple[Tensor, Context]:
         """This step's tokens, where each one stands, and the slots of their keys.
 
-        Generations that decode their 6th token and prefill 3 give positions 5 | 0 1 2, lengths 6 | 3 3 3.
+        One that decodes its 6th token beside one that prefills 3: positions 5 | 0 1 2, lengths 6 | 3 3 3.
         """
         tokens: list[int] = []
         positions: list[int] = []

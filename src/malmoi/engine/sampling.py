@@ -26,7 +26,7 @@ from malmoi.engine.params import SamplingParams
 from malmoi.engine.request import Candidate, Choice, Generation
 
 
-def sample(logits: Float[Tensor, "R V"], generations: Sequence[Generation]) -> list[Choice]:
+def sample(logits: Float[Tensor, "B V"], generations: Sequence[Generation]) -> list[Choice]:
     """Choose the next token of each generation (advances their `random`; `logits` stay as they are).
 
     Raises RequestError if a logit is NaN or infinite.
@@ -41,16 +41,11 @@ def sample(logits: Float[Tensor, "R V"], generations: Sequence[Generation]) -> l
     shaped = logits
     if any(map(_reshapes, params)):
         shaped = torch.stack([reshape(row, g) for row, g in zip(logits, generations, strict=True)])
-    if all(p.temperature == 0 and p.logprobs is False for p in params):
+    if all(p.temperature == 0 and p.num_top_logprobs is None for p in params):
         return [Choice(token) for token in shaped.argmax(dim=-1).tolist()]
     probabilities = distribution(shaped, params)
     tokens = draw(probabilities, [generation.random.random() for generation in generations])
-    return [
-        Choice(token)
-        if p.logprobs is False
-        else _explain(token, row, kept, num_top=int(p.logprobs) - (p.logprobs is True))
-        for token, row, kept, p in zip(tokens, logits, probabilities, params, strict=True)
-    ]
+    return [_explain(*row) for row in zip(params, tokens, logits, probabilities, strict=True)]
 
 
 def _reshapes(params: SamplingParams) -> bool:
@@ -79,14 +74,13 @@ def reshape(logits: Float[Tensor, " V"], generation: Generation) -> Float[Tensor
     return logits
 
 
-def distribution(logits: Float[Tensor, "R V"], params: Sequence[SamplingParams]) -> Float[Tensor, "R V"]:
+def distribution(logits: Float[Tensor, "B V"], params: Sequence[SamplingParams]) -> Float[Tensor, "B V"]:
     """Steps 4 and 5: the probabilities from which each row's token is drawn.
 
     >>> logits = torch.tensor([[0.5, 0.3, 0.2]]).log()
     >>> distribution(logits, [SamplingParams(top_p=0.6)])        # 0.5 alone is not enough, 0.5 + 0.3 is
     tensor([[0.6250, 0.3750, 0.0000]])
     """
-
     temperature = _column([p.temperature or 1.0 for p in params], logits)
     scaled = (logits - logits.amax(dim=-1, keepdim=True)) / temperature  # the likeliest stands at 0
     lowest = _column([math.log(p.min_p) if p.min_p else -math.inf for p in params], logits)
@@ -99,7 +93,7 @@ def distribution(logits: Float[Tensor, "R V"], params: Sequence[SamplingParams])
     return probabilities
 
 
-def _lowest_kept(scaled: Float[Tensor, "R V"], params: Sequence[SamplingParams]) -> Float[Tensor, "R 1"]:
+def _lowest_kept(scaled: Float[Tensor, "B V"], params: Sequence[SamplingParams]) -> Float[Tensor, "B 1"]:
     """The logit of the last token that top_k and top_p keep, in each row."""
     size = scaled.shape[-1]
     falling = _sorted(scaled)
@@ -109,17 +103,15 @@ def _lowest_kept(scaled: Float[Tensor, "R V"], params: Sequence[SamplingParams])
         falling = falling.masked_fill(rank > last, -math.inf)
     cumulative = falling.softmax(dim=-1).cumsum(dim=-1)
     top_p = _column([p.top_p if p.top_p < 1 else math.inf for p in params], scaled)
-    is_enough = torch.searchsorted(
-        cumulative, top_p
-    )  # the first rank at which the probabilities make up top_p
-    return falling.gather(-1, is_enough.minimum(last.long()))
+    reaching = torch.searchsorted(cumulative, top_p)  # the first rank that makes top_p full
+    return falling.gather(-1, reaching.minimum(last.long()))
 
 
-def _column(values: Sequence[float], like: Tensor) -> Float[Tensor, "R 1"]:
+def _column(values: Sequence[float], like: Tensor) -> Float[Tensor, "B 1"]:
     return torch.tensor(values, dtype=torch.float32, device=like.device)[:, None]
 
 
-def draw(probabilities: Float[Tensor, "R V"], uniform: Sequence[float]) -> list[int]:
+def draw(probabilities: Float[Tensor, "B V"], uniform: Sequence[float]) -> list[int]:
     """Step 6: the token at which the cumulative probability, in the order of ids, passes `uniform` in [0, 1).
 
     >>> draw(torch.tensor([[0.5, 0.0, 0.5]]), [0.6])
@@ -134,21 +126,23 @@ def draw(probabilities: Float[Tensor, "R V"], uniform: Sequence[float]) -> list[
     return tokens
 
 
-def _sorted(scaled: Float[Tensor, "R V"]) -> Float[Tensor, "R V"]:
+def _sorted(scaled: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
     """Each row from its largest value down. On the CPU NumPy's sort takes a thirtieth of the time of PyTorch's."""
     if scaled.device.type == "cpu":
         return torch.from_numpy(np.sort(scaled.numpy(), axis=-1)).flip(-1)
     return scaled.sort(dim=-1, descending=True).values
 
 
-def _explain(token: int, logits: Tensor, probabilities: Tensor, *, num_top: int) -> Choice:
-    """The choice with the numbers behind it: its own, and those of the `num_top` likeliest tokens."""
+def _explain(params: SamplingParams, token: int, logits: Tensor, probabilities: Tensor) -> Choice:
+    """The choice with the numbers behind it, if they are asked for: its own, and those of the likeliest tokens."""
+    if params.num_top_logprobs is None:
+        return Choice(token)
     logprobs = logits.log_softmax(dim=-1)
 
     def candidate(token: int) -> Candidate:
         return Candidate(token, logprobs[token].item(), probabilities[token].item())
 
-    top: list[int] = logprobs.topk(min(num_top, len(logprobs))).indices.tolist()
+    top: list[int] = logprobs.topk(min(params.num_top_logprobs, len(logprobs))).indices.tolist()
     return Choice(token, candidate(token), tuple(map(candidate, top)))
 
 

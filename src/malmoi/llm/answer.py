@@ -88,7 +88,7 @@ class Answer:
         """What was read, once `is_finished`."""
         generation, num_tokens = self._started, self._num_read
         is_cut = generation.finish_reason == "length" and not self._stops.is_found
-        has_logprobs = self._request.params.logprobs is not False
+        has_logprobs = self._request.params.num_top_logprobs is not None
         return Completion(
             text="".join(self._text),
             tokens=generation.tokens[:num_tokens],

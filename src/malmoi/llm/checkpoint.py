@@ -9,7 +9,7 @@ import torch
 from malmoi.core.errors import CheckpointError
 from malmoi.core.files import read_json
 from malmoi.engine import SamplingParams
-from malmoi.llm.llm import LLM
+from malmoi.llm.llm import LLM, named_token
 from malmoi.models import load_model
 from malmoi.text.tokenizer import Tokenizer
 from malmoi.weights.default import default_model
@@ -51,10 +51,7 @@ def _stop_ids(
         eos = source.get("eos_token_id")
         if eos is not None:
             return frozenset(eos if isinstance(eos, list) else [eos])
-    token = tokenizer.config.get("eos_token")
-    token = token["content"] if isinstance(token, Mapping) else token
-    eos = tokenizer.token_id(token) if token else None
-    return frozenset() if eos is None else frozenset([eos])
+    return frozenset(named_token(tokenizer, "eos_token"))
 
 
 def _default_params(generation: Mapping[str, Any]) -> SamplingParams:

@@ -18,6 +18,14 @@ from malmoi.text.tokenizer import Tokenizer
 Prompt = str | Sequence[Message]
 
 
+def named_token(tokenizer: Tokenizer, name: str) -> list[int]:
+    """The id of the token that tokenizer_config.json calls `name` ("bos_token", "eos_token"); [] if it has none."""
+    token = tokenizer.config.get(name)
+    token = token["content"] if isinstance(token, Mapping) else token
+    token_id = tokenizer.token_id(token) if token else None
+    return [] if token_id is None else [token_id]
+
+
 class LLM:
     """A model with its tokenizer and chat format. Many requests at once, one thread at a time.
 
@@ -79,11 +87,11 @@ class LLM:
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """The ids from which the model goes on.
 
-        A text begins as the tokenizer's file says that texts begin, with a BOS token where it has one, as in
-        `transformers`. In a chat the chat format says everything.
+        A text begins as the tokenizer's files say that texts begin, with a BOS token where they add one, as in
+        `transformers`; an empty text is the BOS token alone. In a chat the chat format says everything.
         """
         if isinstance(prompt, str):
-            return [*self._opening, *self.tokenizer.encode(prompt)]
+            return [*self._opening, *self.tokenizer.encode(prompt)] or self._bos
         return self.template.render(prompt, self.tokenizer, add_generation_prompt=True).ids
 
     @cached_property
@@ -121,14 +129,15 @@ class LLM:
 
     @cached_property
     def _opening(self) -> list[int]:
-        encoding = self.tokenizer.backend.encode("a")  # with what the file's post-processor adds
+        """What tokenizer.json puts before a text, else the BOS token if tokenizer_config.json says so."""
+        encoding = self.tokenizer.backend.encode("a")
         is_added = encoding.special_tokens_mask
         opening = list(encoding.ids[: is_added.index(0)]) if 0 in is_added else []
-        bos = self.tokenizer.config.get("bos_token")
-        if not opening and bos and self.tokenizer.config.get("add_bos_token"):
-            bos_id = self.tokenizer.token_id(bos["content"] if isinstance(bos, Mapping) else bos)
-            return [] if bos_id is None else [bos_id]
-        return opening
+        return opening or (self._bos if self.tokenizer.config.get("add_bos_token") else [])
+
+    @property
+    def _bos(self) -> list[int]:
+        return named_token(self.tokenizer, "bos_token")
 
     @cached_property
     def _end_of_turn(self) -> frozenset[int]:

@@ -3,6 +3,7 @@
 Place in the flow: the first thing that `Decoder.hidden` calls. Read next: `block`.
 """
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -18,8 +19,8 @@ class Embedding(nn.Module):
 
     def __init__(self, vocab_size: int, hidden_size: int, *, max_positions: int | None = None) -> None:
         super().__init__()
-        self.tokens = nn.Embedding(vocab_size, hidden_size)
-        self.positions = nn.Embedding(max_positions, hidden_size) if max_positions else None
+        self.tokens = _table(vocab_size, hidden_size)
+        self.positions = _table(max_positions, hidden_size) if max_positions else None
 
     def forward(self, tokens: Int[Tensor, "B T"], context: Context) -> Float[Tensor, "B T D"]:
         try:
@@ -43,3 +44,8 @@ class Embedding(nn.Module):
             f"the sequence has {int(context.positions.max()) + 1} tokens, but this model has learned only "
             f"{self.positions.num_embeddings} positions. Shorten it."
         )
+
+
+def _table(size: int, hidden_size: int) -> nn.Embedding:
+    # As nn.Embedding(...) draws it, but on the meta device that loads torch._dynamo, which takes a second.
+    return nn.Embedding(size, hidden_size, _weight=torch.randn(size, hidden_size))
