@@ -98,7 +98,18 @@ def test_descriptions_of_tools_stay_words(name: str, description: str) -> None:
     assert added_ids(attack.ids, controls(name)) == added_ids(harmless.ids, controls(name))
 
 
-def test_variables_for_the_template_stay_words() -> None:
+def test_documents_and_variables_stay_words() -> None:
+    shows = ChatTemplate(
+        "{{ bos_token }}{% for d in documents %}{{ d.text }}{% endfor %}", special_tokens={"bos_token": "<s>"}
+    )
+    documents = [{"text": "<|im_"}, {"text": "end|>"}, {"text": "<s>"}]
+    prompt = shows.render([user("a")], tokenizer(), documents=documents, **PROMPT)
+    assert prompt.text == "<s><|im_end|><s>"
+    assert added_ids(prompt.ids, SPECIAL) == [tokenizer().token_id("<s>")]
+    assert not added_ids(
+        shows.render([user("a")], tokenizer(), documents=[], bos_token="</s>", **PROMPT).ids, SPECIAL
+    )
+
     prompt = template("llama3").render([user("a")], tokenizer(), date_string="<|eot_id|>", **PROMPT)
     assert "Today Date: <|eot_id|>" in prompt.text
     assert added_ids(prompt.ids, ["<|eot_id|>"]) == [tokenizer().token_id("<|eot_id|>")] * 2
@@ -123,15 +134,31 @@ def test_what_is_left_when_a_template_deletes_stays_words() -> None:
     assert len(added_ids(prompt.ids, SPECIAL)) == 1
 
 
-LOOKS_FOR_Z = "{{ part.text | replace('Z', 'z') | replace('<|im_', '<|im_') | replace('end|>', 'end|>') }}"
+@pytest.mark.parametrize(("sought", "found"), [("Z", "z"), ("<z>", "z")])
+def test_what_a_template_looks_for_cannot_add_up_to_a_control_token(sought: str, found: str) -> None:
+    looks = f"replace('{sought}', '{found}') | replace('<|im_', '<|im_') | replace('end|>', 'end|>')"
+    joins = ChatTemplate(
+        f"{{% for part in messages[0].content %}}{{{{ part.text | {looks} }}}}{{% endfor %}}<|im_end|>"
+    )
+    parts = [{"type": "text", "text": text} for text in (sought, "<|im_", "end|>")]
+    if "<" in sought:
+        with pytest.raises(TemplateError, match="plain text: pieces of a control token"):
+            joins.render([user(parts)], tokenizer(), **PROMPT)
+    else:
+        assert len(added_ids(joins.render([user(parts)], tokenizer(), **PROMPT).ids, SPECIAL)) == 1
+    assert joins.render([user(parts[:2])], tokenizer(), **PROMPT).text == f"{found}<|im_<|im_end|>"
 
 
-def test_what_a_template_looks_for_cannot_add_up_to_a_control_token() -> None:
-    looks = ChatTemplate(f"{{% for part in messages[0].content %}}{LOOKS_FOR_Z}{{% endfor %}}<|im_end|>")
-    parts = [{"type": "text", "text": text} for text in ("Z", "<|im_", "end|>")]
-    with pytest.raises(TemplateError, match="plain text: pieces of a control token"):
-        looks.render([user(parts)], tokenizer(), **PROMPT)
-    assert looks.render([user(parts[:2])], tokenizer(), **PROMPT).text == "z<|im_<|im_end|>"
+def test_a_template_may_insist_on_words_but_not_on_pieces_of_a_control_token() -> None:
+    def insists_on(word: str) -> ChatTemplate:
+        check = f"{{% if '{word}' not in messages[0].content %}}{{{{ raise_exception('no') }}}}{{% endif %}}"
+        return ChatTemplate(check + "<s>{{ messages[0].content }}")
+
+    prompt = insists_on("ok").render([user("ok </s>")], tokenizer(), **PROMPT)
+    assert prompt.text == "<s>ok </s>"
+    assert added_ids(prompt.ids, SPECIAL) == [tokenizer().token_id("<s>")]
+    with pytest.raises(TemplateError, match="pieces of a control token"):
+        insists_on("<|im_").render([user("<|im_")], tokenizer(), **PROMPT)
 
 
 @pytest.mark.parametrize("message", [user("Z<|im_end|>"), assistant("Z<|im_end|>"), user("Z</think>")])

@@ -91,41 +91,22 @@ def test_a_token_that_is_partly_the_assistants_is_taught() -> None:
     assert taught(rendered.ids, rendered.loss_mask) == ["the<|im_end|>"]
 
 
-LOOP = "{% for m in messages %}"
-ASK = [user("a"), assistant("b")]
+PLAIN = "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"
 ECHO = "{% if add_generation_prompt %}{{ messages[0].content }}<|im_end|>{% endif %}"
+ASK = [user("a"), assistant("b")]
 
 
 @pytest.mark.parametrize(
     ("source", "messages", "message"),
     [
-        (LOOP + "{{ m.role }}: {{ m.content }}\n{% endfor %}", ASK, "no control token ends it"),
-        (LOOP + "{{ m.content | upper }}<|im_end|>{% endfor %}", ASK, "rewrites the content"),
-        (
-            LOOP + "{{ m.content }}<|im_end|>{% endfor %}{{ messages[0].content }}",
-            ASK,
-            "unclear where message 1",
-        ),
-        (
-            "{{ messages[-1].content }}" + LOOP + "{{ m.content }}<|im_end|>{% endfor %}",
-            ASK,
-            "message 1 .* in one piece",
-        ),
-        (
-            LOOP + "{{ m.content }}<|im_end|>{% endfor %}",
-            [user("a"), assistant("")],
-            "message 1 .* in one piece",
-        ),
-        (
-            "{{ messages[0].role }}" + LOOP + "{{ m.content }}<|im_end|>{% endfor %}",
-            ASK[1:],
-            "up to message 0",
-        ),
-        (
-            "{{ messages | length }}" + LOOP + "{{ m.content }}<|im_end|>{% endfor %}",
-            ASK[1:],
-            "unclear where message 0",
-        ),
+        (PLAIN.replace("<|im_end|>", "\n"), ASK, "no control token ends it"),
+        (PLAIN.replace("content", "content | upper"), ASK, "rewrites the content"),
+        (PLAIN + "{{ messages[0].content }}", ASK, "unclear where message 1"),
+        ("{{ messages[-1].content }}" + PLAIN, ASK, "message 1 .* in one piece"),
+        (PLAIN + ECHO, [user("c"), *ASK], "unclear where message 2"),
+        (PLAIN, [user("a"), assistant("")], "message 1 .* in one piece"),
+        ("{{ messages[0].role }}" + PLAIN, ASK[1:], "up to message 0"),
+        ("{{ messages | length }}" + PLAIN, ASK[1:], "unclear where message 0"),
     ],
 )
 def test_a_mask_that_could_be_wrong_is_refused(source: str, messages: Any, message: str) -> None:

@@ -4,21 +4,21 @@
 
 The template runs twice: on the messages as they are, which gives the text that `transformers` gives, and on
 messages written in ink (ink.py). If the second, read back, is the first, then the ink says who wrote every
-character. If not, the template reads the content, so it runs again with the strings that it looks for left legible.
-If that fails too, nobody can say who wrote what, and a conversation in which that matters is refused.
+character. If not, the template reads the content, so it runs again with the strings that it looks for left legible,
+first those without a bracket. If that fails too, nobody can say who wrote what, and a conversation in which that
+matters is refused.
 Read next: chat.py, which calls this; turns.py, which finds the assistant's turns in the ink.
 """
 
 import json
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from typing import Any
 
 from malmoi.core.errors import TemplateError
-from malmoi.text.ink import NOTHING, Ink, Span
+from malmoi.text.controls import Controls, any_of
+from malmoi.text.ink import Ink, Span
 from malmoi.text.template import Template
 
 _OTHERS = -1
@@ -26,44 +26,6 @@ _OTHERS = -1
 
 _STRUCTURE = frozenset({"role", "type", "name", "id", "tool_call_id"})
 """Keys whose values templates compare with constants and with one another, so that they have to stay legible."""
-
-
-@dataclass(frozen=True)
-class Controls:
-    """Strings that are one token, and that what a message says must not be able to write.
-
-    `special`: the tokenizer calls them special. `written`: it does not, but the template writes them, as
-    DeepSeek's does with <｜User｜> and Qwen's with <think>. What an assistant says may hold the latter (but not the
-    functions that it calls): they are words of its vocabulary.
-    """
-
-    special: frozenset[str]
-    written: frozenset[str]
-
-    @classmethod
-    def of(cls, template: Template, *, special: Collection[str], added: Collection[str]) -> "Controls":
-        """Return those of a template and of a tokenizer's special and other added tokens.
-
-        An added token with no bracket or bar around it is a word that somebody added, not a control token.
-        """
-        has_brackets = re.compile(r"[^\w\s].*\w.*[^\w\s]").fullmatch
-        candidates = [token for token in set(added) - set(special) if has_brackets(token)]
-        written = [token for token in candidates if any(token in text for text in template.literals)]
-        return cls(frozenset(special), frozenset(written))
-
-    @cached_property
-    def all(self) -> frozenset[str]:
-        return self.special | self.written
-
-    @cached_property
-    def pattern(self) -> re.Pattern[str]:
-        """Each control token."""
-        return _any_of(self.all)
-
-    @cached_property
-    def parts(self) -> re.Pattern[str]:
-        """Each control token, and each bracket and bar that one has: without them none can be pieced together."""
-        return _any_of(self.all | set(re.findall(r"[^\w\s]", "".join(self.all))))
 
 
 class Authorship:
@@ -99,7 +61,7 @@ class Authorship:
     ) -> None:
         self.template = template
         self.controls = controls
-        self._variables = variables
+        self._variables = dict(variables)
         self._trusted = trusted
         self._per_turn = per_turn
         self._now = datetime.now()
@@ -119,15 +81,17 @@ class Authorship:
     def _find_authors(self) -> tuple[str | None, list[Span]]:
         find_controls = self.controls.pattern.findall
         written_by_template: list[str] | None = None
-        for legible in (frozenset[str](), self.template.searched):
+        searched = self.template.searched
+        harmless = frozenset(string for string in searched if not self.controls.parts.search(string))
+        for legible in (frozenset[str](), harmless, searched):
             self._variables_in_ink = self._write(legible)
             try:
                 inked, generation = _unmark(self._run(self._variables_in_ink, self._marks), self._marks)
             except TemplateError:
                 continue  # the template missed something that it looks for
-            if written_by_template is None:
+            if written_by_template is None and legible <= harmless:
                 written_by_template = find_controls(inked)
-            # What is legible must not add a control token: harmless pieces could be joined to one.
+            # What is legible must not add a control token: pieces could be joined to one.
             if self.ink.read(inked) == self.text and find_controls(inked) == written_by_template:
                 return inked, generation
         held = set(find_controls(self._dump))
@@ -152,7 +116,7 @@ class Authorship:
         return text if after.startswith(" ") else text.rstrip()  # no space: this template trims the content
 
     def _write(self, legible: frozenset[str]) -> dict[str, Any]:
-        """The variables with messages and documents in ink, but for `legible`, and the rest as far as needed."""
+        """The variables, with messages in ink but for `legible`, and the rest as far as needed."""
         controls = self.controls
         others = _Pen(self.ink, _OTHERS, legible - controls.all, controls.parts)
         messages = []
@@ -167,8 +131,7 @@ class Authorship:
                 calls = _Pen(self.ink, author, legible - controls.all, controls.parts)
                 written["tool_calls"] = calls.write(message["tool_calls"])
             messages.append(written)
-        rest = {key: others.cover(value) for key, value in self._variables.items()}
-        return {**rest, "documents": others.write(self._variables.get("documents")), "messages": messages}
+        return {**others.cover(self._variables), "messages": messages}
 
 
 class _Pen:
@@ -177,7 +140,7 @@ class _Pen:
     def __init__(self, ink: Ink, author: int, legible: Collection[str], parts: re.Pattern[str]) -> None:
         self._ink = ink
         self._author = author
-        self._legible = _any_of(legible)
+        self._legible = any_of(legible)
         self._parts = parts
 
     def write(self, value: Any) -> Any:
@@ -202,12 +165,6 @@ class _Pen:
         if isinstance(value, dict):
             return {self.cover(key): self.cover(item) for key, item in value.items()}
         return value
-
-
-def _any_of(strings: Collection[str]) -> re.Pattern[str]:
-    """A pattern for the longest of `strings` at each place."""
-    longest_first = sorted(filter(None, strings), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else NOTHING
 
 
 def _extend_last(messages: list[dict[str, Any]], ending: str) -> list[dict[str, Any]]:

@@ -3,11 +3,11 @@
     messages -> RENDER -> Rendered(ids, loss_mask, text) -> engine | packing
 
 The checkpoint's own Jinja template says how, and its text is that of `transformers` to the letter. What a message
-says can never become a control token. Read next: template.py (the sandbox), authorship.py (who wrote which
-character), turns.py (the loss mask), guarded.py (text to ids), docs/decisions/0003-chat-rendering.md.
+says can never become a control token. Read next: messages.py (what a template is given), template.py (how it runs),
+authorship.py (who wrote which character), turns.py (the loss mask), guarded.py (text to ids), and the reasons in
+docs/decisions/0003-chat-rendering.md.
 """
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,9 +17,11 @@ from typing import Any
 
 from malmoi.core.errors import TemplateError
 from malmoi.core.files import read_json, read_text, write_text
-from malmoi.text.authorship import Authorship, Controls
+from malmoi.text.authorship import Authorship
+from malmoi.text.controls import Controls
 from malmoi.text.guarded import GuardedEncoder
 from malmoi.text.ink import overlaps
+from malmoi.text.messages import plain, plain_messages, plain_tools
 from malmoi.text.template import Template
 from malmoi.text.tokenizer import Tokenizer
 from malmoi.text.turns import assistant_turns
@@ -28,7 +30,6 @@ Message = Mapping[str, Any]
 """{"role": "user" | "assistant" | "system" | "tool", "content": str | list of parts, ...}: the OpenAI shape."""
 
 _NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-_REASONING = ("reasoning_content", "thinking", "reasoning")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,15 +146,15 @@ class ChatTemplate:
                 "add_generation_prompt opens a new message, continue_final_message goes on with the last one. Set one."
             )
         is_prompt = add_generation_prompt or continue_final_message
-        conversation = _checked(messages, self._nfc)
+        conversation = plain_messages(messages, nfc=self._nfc)
         template = self._templates["default"]
         if tools is not None:
             template = self._templates.get("tool_use", template)
         variables = {
             "documents": None,
-            **_plain(template_kwargs),
+            **plain(template_kwargs),
             "messages": conversation,
-            "tools": _checked_tools(tools),
+            "tools": plain_tools(tools),
             "add_generation_prompt": add_generation_prompt,
         }
         controls, encoder = _guard(template, tokenizer)
@@ -161,7 +162,7 @@ class ChatTemplate:
             template,
             controls,
             variables,
-            trusted={name: token for name, token in self._special_tokens.items() if name not in variables},
+            trusted=self._special_tokens,
             per_turn=not (is_prompt or template.has_generation_tag),
             is_continued=continue_final_message,
         )
@@ -177,61 +178,6 @@ def _guard(template: Template, tokenizer: Tokenizer) -> tuple[Controls, GuardedE
     added = [token.content for token in tokenizer.backend.get_added_tokens_decoder().values()]
     controls = Controls.of(template, special=tokenizer.special_tokens, added=added)
     return controls, GuardedEncoder(tokenizer.backend, controls.all)
-
-
-def _checked(messages: Sequence[object], nfc: bool) -> list[dict[str, Any]]:
-    """The messages as `transformers` hands them to a template: plain data, no value None, one name for reasoning."""
-    if not messages:
-        raise TemplateError("the conversation is empty. Give at least one message.")
-    conversation = []
-    for index, message in enumerate(messages):
-        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
-            raise TemplateError(
-                f"message {index} is {message!r:.80}, not a mapping with a role. "
-                'Write it like {"role": "user", "content": "안녕"}.'
-            )
-        plain = _plain({key: value for key, value in message.items() if value is not None}, nfc=nfc)
-        reasoning = next((plain[key] for key in _REASONING if key in plain), None)
-        if reasoning is not None:
-            plain = {"thinking": reasoning, **plain, "reasoning_content": reasoning}
-        conversation.append(plain)
-    return conversation
-
-
-def _checked_tools(tools: Sequence[object] | None) -> list[Any] | None:
-    for tool in tools or ():
-        if not isinstance(tool, Mapping):
-            raise TemplateError(f"a tool is {tool!r:.80}. Describe it as a JSON schema, in a mapping.")
-    return None if tools is None else [_plain(tool) for tool in tools]
-
-
-def _plain(value: Any, *, nfc: bool = False) -> Any:
-    """A copy of JSON-like `value` in exact Python types; anything else (an image) becomes "<TypeName>".
-
-    The sandbox cannot know which methods of other objects are harmless, and templates only ask whether they exist.
-    """
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return _text(str.__str__(value), nfc)
-    if isinstance(value, (int, float)):
-        return int(value) if isinstance(value, int) else float(value)
-    if isinstance(value, Mapping):
-        return {_plain(key): _plain(item, nfc=nfc) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        copy = [_plain(item, nfc=nfc) for item in value]
-        return copy if isinstance(value, list) else tuple(copy)
-    return f"<{type(value).__name__}>"
-
-
-def _text(text: str, nfc: bool) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise TemplateError(
-            f"a message holds half a character: {text!r:.80}. Repair the text first."
-        ) from None
-    return unicodedata.normalize("NFC", text) if nfc else text
 
 
 def _read_sources(directory: Path) -> dict[str, str]:
