@@ -13,7 +13,9 @@ def measure_ratio(
     for number in range(1, rounds + 1):
         our_seconds, peer_seconds = _seconds(ours), _seconds(peer)
         ratios.append(peer_seconds / our_seconds)
-        print(f"{label} {number}/{rounds}: ours {our_seconds:.4f} s, peer {peer_seconds:.4f} s, x {ratios[-1]:.2f}")
+        print(
+            f"{label} {number}/{rounds}: ours {our_seconds:.4f} s, peer {peer_seconds:.4f} s, x {ratios[-1]:.2f}"
+        )
     median = statistics.median(ratios)
     print(f"{label}: median ratio x {median:.2f} (from {min(ratios):.2f} to {max(ratios):.2f})\n", flush=True)
     return median

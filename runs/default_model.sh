@@ -3,7 +3,7 @@
 #
 #   runs/default_model.sh DATA      DATA holds pretrain-ko, pretrain-en and chat-ko, each .jsonl.zst
 #
-# About two hours on two cores. Stop it whenever you like: run it again and it goes on where it was.
+# About an hour and a half on one core. Stop it whenever you like: run it again and it goes on where it was.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 data=${1:?usage: runs/default_model.sh DATA}

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,6 +83,7 @@ def card(
         hidden_size=config.hidden_size,
         vocab_size=config.vocab_size,
         max_positions=config.max_positions,
+        minutes=sum(map(_minutes, runs)),
     )
     yield "| stage | tokens | steps | last held-out bits per byte, in training |\n|---|---:|---:|---:|"
     for run in runs:
@@ -94,14 +96,26 @@ def card(
         yield f"| {language} | **{bits:.3f}** | {num_bytes:,} |"
     yield HELD_OUT
     yield "## Ten samples, unedited\n"
-    yield f"`temperature={SAMPLING.temperature}`, `top_p={SAMPLING.top_p}`, "
-    yield f"`repetition_penalty={SAMPLING.repetition_penalty}`, `seed={SAMPLING.seed}`; the first answer to each.\n"
+    names = ("temperature", "top_p", "repetition_penalty", "seed")
+    values = ", ".join(f"`{name}={getattr(SAMPLING, name)}`" for name in names)
+    yield f"{values}; the first answer to each.\n"
     llm = malmoi.load(directory)
     for question in QUESTIONS:
         answer = llm.chat([{"role": "user", "content": question}], SAMPLING)
-        yield f"- **{' / '.join(question.split())}**" if "\n" not in question else f"- **{question.replace(chr(10) * 2, ' / ')}**"
-        yield f"  <br>{answer.text.replace(chr(10), '<br>')}" + ("" if answer.finish_reason == "stop" else " […]")
+        cut = "" if answer.finish_reason == "stop" else " […]"
+        yield f"- **{_one_line(question)}**<br>{_one_line(answer.text)}{cut}"
     yield BOTTOM
+
+
+def _minutes(run: Path) -> float:
+    """What a run's steps took, by the median one: a run may have been paused."""
+    rows = read_metrics(run / "metrics.jsonl")
+    speed = statistics.median(row["tokens_per_second"] for row in rows)
+    return rows[-1]["tokens"] / speed / 60
+
+
+def _one_line(text: str) -> str:
+    return " / ".join(line for line in text.splitlines() if line)
 
 
 TOP = """---
@@ -111,14 +125,14 @@ pipeline_tag: text-generation
 ---
 # 말모이 기본 모델 · Malmoi's default model
 
-설치하면 바로 말을 거는 작은 한국어 모델입니다. CPU 두 개로 두 시간쯤 학습했고, 도구를 시험하고 배우는 데 쓰라고
-넣어 두었습니다. 사실을 묻는 데 쓰지 마세요.
+설치하면 바로 말을 걸 수 있는 작은 한국어 모델입니다. CPU 코어 하나로 {minutes:.0f}분 학습했습니다.
+도구를 시험하고 배우는 데 쓰라고 넣어 두었으니, 사실을 묻는 데 쓰지 마세요.
 
-A small Korean model that answers right after installation. Two processor cores trained it in about two hours; it is
-there to try and to teach the tools, not to be believed.
+A small Korean model that answers right after installation. One processor core trained it in {minutes:.0f} minutes; it is
+there to try the tools and to learn from them, not to be believed.
 
-A Llama of {parameters:.1f}M parameters ({megabytes:.0f} MB in bf16): {num_layers} layers of width {hidden_size}, {vocab_size:,} tokens
-(byte-level BPE, shared embedding and head), a context of {max_positions:,} tokens. An ordinary Hugging Face directory:
+A Llama of {parameters:.1f}M parameters ({megabytes:.0f} MB in bf16): {num_layers} layers of width {hidden_size},
+{vocab_size:,} tokens (byte-level BPE, shared embedding and head), a context of {max_positions:,} tokens. An ordinary Hugging Face directory:
 `AutoModelForCausalLM` and `AutoTokenizer` load it too.
 
 ## How it was trained

@@ -30,18 +30,18 @@ class Prefetcher:
 
     def _start(self) -> None:
         self._state, self._report = self._stream.state_dict(), self._stream.report()
-        self._made: Queue[_Made | Exception] = Queue(self._depth)
+        self._made: Queue[_Made | BaseException] = Queue(self._depth)
         self._stop = Event()
-        self._ended: Exception | None = None
+        self._ended: BaseException | None = None
         self._thread = Thread(target=self._run, args=(self._made, self._stop), daemon=True, name="prefetch")
         self._thread.start()
 
-    def _run(self, made: "Queue[_Made | Exception]", stop: Event) -> None:
-        result: _Made | Exception
+    def _run(self, made: "Queue[_Made | BaseException]", stop: Event) -> None:
+        result: _Made | BaseException
         while not stop.is_set():
             try:
                 result = (next(self._stream), self._stream.state_dict(), self._stream.report())
-            except Exception as error:  # noqa: BLE001 -- next() raises it in the caller's thread
+            except BaseException as error:  # noqa: BLE001 -- next() raises it, whatever it is: nobody may wait forever
                 result = error
             while not stop.is_set():
                 try:
@@ -49,7 +49,7 @@ class Prefetcher:
                     break
                 except Full:
                     continue
-            if isinstance(result, Exception):
+            if isinstance(result, BaseException):
                 return
 
     def __iter__(self) -> "Prefetcher":
@@ -58,7 +58,7 @@ class Prefetcher:
     def __next__(self) -> PackedBatch:
         if self._ended is None:
             made = self._made.get()
-            if not isinstance(made, Exception):
+            if not isinstance(made, BaseException):
                 batch, self._state, self._report = made
                 return batch
             self._ended = made

@@ -1,0 +1,248 @@
+"""The loop: batches -> loss -> update, until the budget is spent; then a model directory and a report.
+
+    OUT/run.json            the configuration
+    OUT/metrics.jsonl       a row a step: loss, bits per byte, tokens/s, gradient norm, learning rate
+    OUT/checkpoints/        the newest few, each enough to resume bit-identically
+    OUT/model/              at the end: an ordinary Hugging Face directory
+    OUT/report.html, loss.png
+
+Running the same command again resumes. Read next, in the order of a step: `losses.py`, `optim.py`, `schedule.py`;
+around it: `start.py`, `resume.py`, `checkpoint.py`, `report.py`.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from malmoi.core.errors import TrainingError
+from malmoi.data.held_out import ByteCounter, bits_per_byte, held_out
+from malmoi.data.pack import PackedBatch, PackedStream
+from malmoi.data.prefetch import Prefetcher
+from malmoi.data.samples import NO_TARGET, Encoder
+from malmoi.models import count_parameters
+from malmoi.nn.cache import PackedLayout
+from malmoi.nn.context import Context
+from malmoi.train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from malmoi.train.config import RunConfig
+from malmoi.train.export import export_model
+from malmoi.train.losses import ChunkedCrossEntropy
+from malmoi.train.metrics import MetricsLog, Row
+from malmoi.train.optim import Optimizers
+from malmoi.train.plan import Plan, make_plan
+from malmoi.train.precision import resolve_precision
+from malmoi.train.preview import MaskedSample, masked_samples
+from malmoi.train.report import require_matplotlib, write_report
+from malmoi.train.resume import claim_out
+from malmoi.train.start import open_start
+from malmoi.train.stop import Interrupted, stop_requests
+
+
+class Observer:
+    """What a run tells whoever watches. The command line draws it; tests and scripts may leave it silent."""
+
+    def on_plan(self, plan: Plan, progress: Progress, config: RunConfig) -> None: ...
+    def on_masked_samples(self, samples: list[MaskedSample]) -> None: ...
+    def on_step(self, row: Row, num_steps: int) -> None: ...
+    def on_evaluation(self, step: int, held_out_bits_per_byte: float) -> None: ...
+    def on_checkpoint(self, path: Path) -> None: ...
+
+
+def train(config: RunConfig, observer: Observer | None = None) -> Path:
+    """Run `config` to its end, resuming what is there, and return the directory of the trained model.
+
+    Raises ConfigError if `out` holds a run of another configuration, TrainingError if the loss is not finite or
+    a checkpoint cannot be written, Interrupted after Ctrl-C or SIGTERM; what was saved stays. Bad data raises
+    DataError when it is read.
+
+    >>> train(recipes.story.pretrain("sample"))                                  # doctest: +SKIP
+    PosixPath('out/pretrain/model')
+    """
+    return Trainer(config, observer or Observer()).run()
+
+
+class Trainer:
+    """One run: what it is made of, and the loop over it."""
+
+    def __init__(self, config: RunConfig, observer: Observer) -> None:
+        self.config, self.observer = config, observer
+        self.out = Path(config.out)
+        require_matplotlib()
+        self.resumed_from = claim_out(config)
+        self.start = open_start(config)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = self.start.model.to(self.device).train()
+        self.model.compute_dtype = resolve_precision(config.precision, self.device)
+        self.encoder = Encoder(tokenizer=self.start.tokenizer, template=self.start.template)
+        self.bytes = ByteCounter(self.start.tokenizer)
+        self.held_out = self._read_held_out()
+        self.optimizers = Optimizers(self.model, config.optim)
+        self.hidden: Callable[[Tensor, Context], Tensor] = (
+            torch.compile(self.model.hidden) if config.compile else self.model.hidden
+        )
+        self.loss = ChunkedCrossEntropy(is_compiled=config.compile)
+        self.progress = Progress()
+
+    def run(self) -> Path:
+        """Resume, announce, train, and leave model and report in `out`; returns the model's directory."""
+        stream = self._open_stream()
+        samples = masked_samples(self.config.sources, self.encoder)
+        if samples:
+            self.observer.on_masked_samples(samples)
+        self.observer.on_plan(self._plan(), self.progress, self.config)
+        log = MetricsLog(
+            self.out / "metrics.jsonl", step=self.progress.step, tensorboard=self.config.tensorboard
+        )
+        with Prefetcher(stream) as batches, closing(log), stop_requests() as is_stopping:
+            while self.progress.step < self.config.num_steps:
+                row = self._step(batches)
+                if self.held_out and self._is_due(self.config.eval_every):
+                    row["held_out_bits_per_byte"] = self.evaluate()
+                    self.observer.on_evaluation(self.progress.step, row["held_out_bits_per_byte"])
+                log.write(row)
+                self.observer.on_step(row, self.config.num_steps)
+                if self._is_due(self.config.checkpoint_every) or is_stopping():
+                    self._save(batches)
+                if is_stopping():
+                    raise Interrupted(
+                        f"stopped after step {self.progress.step} and saved. Run the same command again to go on."
+                    )
+        export_model(self.start, self.out / "model", self.config)
+        write_report(self.out, num_parameters=count_parameters(self.model), samples=samples)
+        return self.out / "model"
+
+    def accumulate(self, batches: Sequence[PackedBatch]) -> float:
+        """Add to the gradients those of the mean loss over all targets of `batches`; returns the summed loss.
+
+        The mean is over targets, not over batches, so it does not matter how tokens are cut into micro-batches.
+        """
+        num_targets = _count_targets(batches)
+        total = torch.zeros((), device=self.device)
+        for batch in batches:
+            loss = self._summed_loss(self.hidden, batch)
+            (loss / num_targets).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total.item()
+
+    @torch.no_grad()
+    def evaluate(self) -> float:
+        """Bits per byte of the held-out batches."""
+        total = sum(self._summed_loss(self.model.hidden, batch).item() for batch in self.held_out)
+        return bits_per_byte(total, self._count_bytes(self.held_out))
+
+    def _step(self, stream: Prefetcher) -> Row:
+        """One optimiser step; returns its row of metrics."""
+        config, began = self.config, time.perf_counter()
+        step = self.progress.step + 1
+        batches = list(islice(stream, config.batches_per_step))
+        total = self.accumulate(batches)
+        norm = self.optimizers.clip()
+        if not (math.isfinite(total) and math.isfinite(norm)):
+            raise TrainingError(
+                f"step {step}: the loss is {total}, the gradient's norm {norm}. The step was not taken and nothing "
+                f"saved is lost. Run again with a lower optim.lr (now {config.optim.lr}) or optim.clip_norm (now "
+                f"{config.optim.clip_norm}); it resumes from the newest of {self.out / 'checkpoints'}. If that one "
+                "is too late, remove it, and the one before is taken."
+            )
+        factor = config.schedule.factor((step - 0.5) / config.num_steps)  # the middle of the step
+        self.optimizers.set_factor(factor)
+        self.optimizers.step()
+        num_targets, num_bytes = _count_targets(batches), self._count_bytes(batches)
+        self.progress = Progress(
+            step=step,
+            num_tokens=self.progress.num_tokens + config.tokens_per_step,
+            num_targets=self.progress.num_targets + num_targets,
+        )
+        return {
+            "step": step,
+            "tokens": self.progress.num_tokens,
+            "loss": total / num_targets,
+            "bits_per_byte": bits_per_byte(total, num_bytes) if num_bytes else None,
+            "lr": config.optim.lr * factor,
+            "gradient_norm": norm,
+            "tokens_per_second": config.tokens_per_step / (time.perf_counter() - began),
+        }
+
+    def _summed_loss(
+        self, hidden: Callable[[Tensor, Context], Tensor], batch: PackedBatch
+    ) -> Float[Tensor, ""]:
+        context = Context.packed(batch.lengths, num_layers=len(self.model.blocks), device=self.device)
+        if hidden is not self.model.hidden:
+            _compile_for_any_number_of_segments(context)
+        states = hidden(batch.tokens.to(self.device), context)
+        return self.loss(states, self.model.head.weight, batch.targets.to(self.device))
+
+    def _open_stream(self) -> PackedStream:
+        """The training data; if there is a checkpoint, everything is set to where it stands."""
+        stream = PackedStream(
+            self.config.sources,
+            self.encoder,
+            tokens_per_batch=self.config.tokens_per_batch,
+            context_length=self.config.context_length,
+            seed=self.config.seed,
+        )
+        if self.resumed_from is not None:
+            self.progress, state = load_checkpoint(self.resumed_from, self.model, self.optimizers)
+            stream.load_state_dict(state)
+        return stream
+
+    def _read_held_out(self) -> list[PackedBatch]:
+        if not self.config.eval_sources:
+            return []
+        return held_out(
+            self.config.eval_sources,
+            self.encoder,
+            tokens_per_batch=self.config.tokens_per_batch,
+            context_length=self.config.context_length,
+            max_batches=self.config.eval_batches,
+        )
+
+    def _plan(self) -> Plan:
+        """Measure a micro-batch of made-up text (after one that compiles), and forget its gradients."""
+        if self.progress.step >= self.config.num_steps:
+            return make_plan(self.model, self.config, seconds_per_batch=0.0, steps_done=self.progress.step)
+        ids = torch.arange(self.config.tokens_per_batch)[None] % self.model.config.vocab_size
+        whole, rest = divmod(self.config.tokens_per_batch, self.config.context_length)
+        lengths = (self.config.context_length,) * whole + (rest,) * (rest > 0)
+        batch = PackedBatch(tokens=ids, targets=ids, lengths=lengths)
+        seconds = 0.0
+        for _ in range(2):
+            began = time.perf_counter()
+            self.accumulate([batch])
+            seconds = time.perf_counter() - began
+        self.model.zero_grad(set_to_none=True)
+        return make_plan(self.model, self.config, seconds_per_batch=seconds, steps_done=self.progress.step)
+
+    def _is_due(self, every: int) -> bool:
+        return self.progress.step % every == 0 or self.progress.step == self.config.num_steps
+
+    def _save(self, stream: Prefetcher) -> None:
+        path = save_checkpoint(
+            self.out / "checkpoints",
+            self.progress,
+            self.model,
+            self.optimizers,
+            stream.state_dict(),
+            keep=self.config.keep_checkpoints,
+        )
+        self.observer.on_checkpoint(path)
+
+    def _count_bytes(self, batches: Sequence[PackedBatch]) -> int:
+        return sum(self.bytes.count(batch.targets) for batch in batches)
+
+
+def _count_targets(batches: Sequence[PackedBatch]) -> int:
+    return sum(int((batch.targets != NO_TARGET).sum()) for batch in batches)
+
+
+def _compile_for_any_number_of_segments(context: Context) -> None:
+    """Spare the compiler its second attempt: the number of segments differs from batch to batch, T does not."""
+    layout = context.caches[0]
+    assert isinstance(layout, PackedLayout)
+    torch._dynamo.mark_dynamic(layout.offsets, 0)

@@ -1,0 +1,95 @@
+"""Laws of train/losses.py: chunking changes what is in memory, never the loss."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from malmoi.train import losses
+from malmoi.train.losses import ChunkedCrossEntropy, rows_per_chunk
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven rows at a time, so that a few tokens are several chunks and the last one is short."""
+    monkeypatch.setattr(losses, "LOGITS_PER_CHUNK", 0)
+    monkeypatch.setattr(losses, "MIN_ROWS", 7)
+
+
+def example(t: int, d: int, v: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
+    """Hidden states, a head, and targets of which every third is missing."""
+    hidden = torch.randn(1, t, d).to(dtype).requires_grad_()
+    weight = torch.randn(v, d, requires_grad=True)
+    targets = torch.randint(0, v, (1, t))
+    targets[:, 1::3] = -100
+    return hidden, weight, targets
+
+
+def plain_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """PyTorch's own, over all logits at once."""
+    return F.cross_entropy(hidden[0].float() @ weight.T, targets[0], ignore_index=-100, reduction="sum")
+
+
+def gradients(loss: Tensor, *of: Tensor) -> list[Tensor]:
+    return [gradient.float() for gradient in torch.autograd.grad(loss, of)]
+
+
+@pytest.mark.usefixtures("small_chunks")
+@settings(max_examples=25)
+@given(t=st.integers(1, 30), d=st.integers(1, 9), v=st.integers(2, 41), scale=st.floats(0.1, 10))
+def test_loss_and_gradients_are_those_of_pytorch_at_any_size(t: int, d: int, v: int, scale: float) -> None:
+    hidden, weight, targets = example(t, d, v)
+    ours, theirs = (
+        scale * loss(hidden, weight, targets) for loss in (ChunkedCrossEntropy(), plain_loss)
+    )
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(
+        gradients(ours, hidden, weight), gradients(theirs, hidden, weight), atol=1e-4, rtol=1e-4
+    )
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_bf16_states_give_nearly_the_loss_and_gradients_of_fp32() -> None:
+    hidden, weight, targets = example(64, 16, 50, torch.bfloat16)
+    ours, theirs = ChunkedCrossEntropy()(hidden, weight, targets), plain_loss(hidden, weight, targets)
+    torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=0)
+    for got, wanted in zip(gradients(ours, hidden, weight), gradients(theirs, hidden, weight), strict=True):
+        assert (got - wanted).norm() < 0.02 * wanted.norm()
+
+
+def test_rows_without_a_target_count_nothing() -> None:
+    hidden, weight, targets = example(5, 4, 8)
+    loss = ChunkedCrossEntropy()(hidden, weight, torch.full_like(targets, -100))
+    assert loss == 0
+    assert all((gradient == 0).all() for gradient in gradients(loss, hidden, weight))
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers the size of the largest tensor that any operation makes, in numbers."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        sizes = [leaf.numel() for leaf in tree_leaves(made) if isinstance(leaf, Tensor)]
+        self.numel = max(self.numel, *sizes, 0)
+        return made
+
+
+@pytest.mark.parametrize("num_tokens", [1024, 8192])
+def test_no_tensor_is_larger_than_one_chunk_of_logits_however_many_tokens_there_are(num_tokens: int) -> None:
+    vocab_size = 128_000
+    with torch.device("meta"):  # shapes without memory
+        hidden = torch.empty(1, num_tokens, 64, requires_grad=True)
+        weight = torch.empty(vocab_size, 64, requires_grad=True)
+        targets = torch.empty(1, num_tokens, dtype=torch.long)
+    with LargestTensor() as largest:
+        ChunkedCrossEntropy()(hidden, weight, targets).backward()
+    assert largest.numel == rows_per_chunk(vocab_size) * vocab_size == 256 * 128_000
+    with LargestTensor() as largest:
+        plain_loss(hidden, weight, targets).backward()
+    assert largest.numel == num_tokens * vocab_size
