@@ -128,11 +128,12 @@ pipeline_tag: text-generation
 설치하면 바로 말을 걸 수 있는 작은 한국어 모델입니다. CPU 코어 하나로 {minutes:.0f}분 학습했습니다.
 도구를 시험하고 배우는 데 쓰라고 넣어 두었으니, 사실을 묻는 데 쓰지 마세요.
 
-A small Korean model that answers right after installation. One processor core trained it in {minutes:.0f} minutes; it is
-there to try the tools and to learn from them, not to be believed.
+A small Korean model that answers right after installation. One processor core trained it in {minutes:.0f} minutes.
+It is there to try the tools and to learn from them, not to be believed.
 
 A Llama of {parameters:.1f}M parameters ({megabytes:.0f} MB in bf16): {num_layers} layers of width {hidden_size},
-{vocab_size:,} tokens (byte-level BPE, shared embedding and head), a context of {max_positions:,} tokens. An ordinary Hugging Face directory:
+{vocab_size:,} tokens (byte-level BPE, shared embedding and head), a context of {max_positions:,} tokens.
+An ordinary Hugging Face directory:
 `AutoModelForCausalLM` and `AutoTokenizer` load it too.
 
 ## How it was trained
@@ -163,8 +164,8 @@ The weights and the tokenizer are derived from share-alike text and are under **
   (CC BY 4.0), tensorflow/docs-l10n, elixirschool and huggingface/course (Apache-2.0), d2l-ai/d2l-ko (CC BY-SA 4.0),
   rinthel/rust-lang-book-ko (MIT or Apache-2.0), PyTorchKorea/tutorials-kr (BSD-3-Clause). Pages that are largely
   machine-translated count a fiftieth.
-- English: books in the public domain (mlschmitt/classic-books-markdown), python/python-docs-ko (PSF-2.0), and the English
-  originals of the documentation above.
+- English: books in the public domain (mlschmitt/classic-books-markdown), python/python-docs-ko (PSF-2.0), and the
+  English originals of the documentation above.
 - Conversations: real text in our own prompt forms from the sources above and from KoBEST (SKT, CC BY-SA 4.0), KLUE
   (CC BY-SA 4.0), KorNLUDatasets (kakaobrain, CC BY-SA 4.0), korean-parallel-corpora (CC BY-SA 3.0), tldr-pages
   (CC BY 4.0); question and answer pairs of songys/Chatbot_data (MIT) and acceptable responses of SQuARe

@@ -37,7 +37,11 @@ TINY = ["compile=false", "total_tokens=600", "tokens_per_batch=128", "context_le
 def run(recipe: str, data: Path, *arguments: str, settings: list[str] = TINY) -> list[str]:
     """Arguments of a run into `data / recipe`."""
     places = [f"out={data / recipe}"]
-    places += [f"start.path={data / 'pretrain' / 'model'}"] if recipe == "sft" else [f"tokenizer={data / 'tokenizer'}"]
+    places += (
+        [f"start.path={data / 'pretrain' / 'model'}"]
+        if recipe == "sft"
+        else [f"tokenizer={data / 'tokenizer'}"]
+    )
     sets = [word for setting in (*settings, *places) for word in ("--set", setting)]
     return ["train", recipe, "--data", str(data), *arguments, *sets]
 
@@ -119,7 +123,9 @@ def test_the_help_names_every_recipe() -> None:
 
 
 def test_in_a_terminal_what_is_learned_is_green_and_progress_is_a_bar() -> None:
-    console = Console(force_terminal=True, color_system="standard", width=120, record=True, legacy_windows=False)
+    console = Console(
+        force_terminal=True, color_system="standard", width=120, record=True, legacy_windows=False
+    )
     with console.capture() as captured, TerminalObserver(console) as observer:
         pieces = (("user: 안녕?", False), ("네.", True))
         observer.on_masked_samples([MaskedSample(pieces=pieces, num_learned=2, num_tokens=8)])

@@ -28,7 +28,10 @@ def test_the_story_finds_all_its_data_in_the_sample(name: str) -> None:
         assert next(read_documents(source))
     for source in run.eval_sources:
         assert sum(1 for _ in read_documents(source, split="held-out")) >= 20
-    assert {Path(source.path).stem for source in make_run("pretrain", str(SAMPLE)).sources} == {"prose", "pairs"}
+    assert {Path(source.path).stem for source in make_run("pretrain", str(SAMPLE)).sources} == {
+        "prose",
+        "pairs",
+    }
 
 
 def test_a_directory_without_translations_is_data_too(tmp_path: Path) -> None:

@@ -15,7 +15,13 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_a_tiny_setting_runs_from_text_to_an_answer(tmp_path: Path) -> None:
-    tiny = ("compile=false", "total_tokens=32768", "tokens_per_batch=2048", "context_length=256", "eval_batches=2")
+    tiny = (
+        "compile=false",
+        "total_tokens=32768",
+        "tokens_per_batch=2048",
+        "context_length=256",
+        "eval_batches=2",
+    )
     settings = [word for setting in tiny for word in ("--set", setting)]
     done = run("--depth", "2", "--out", str(tmp_path), *settings)
     assert done.returncode == 0, done.stderr

@@ -22,13 +22,20 @@ def test_a_run_goes_through_json_and_back(make_run: MakeRun) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [{"total_tokens": 0}, {"context_length": -1}, {"checkpoint_every": 0}, {"eval_batches": 0}, {"keep_checkpoints": 0}],
+    "name",
+    [
+        "total_tokens",
+        "context_length",
+        "tokens_per_batch",
+        "checkpoint_every",
+        "eval_batches",
+        "keep_checkpoints",
+    ],
 )
-def test_numbers_that_are_not_positive_are_refused_by_name(make_run: MakeRun, changes: dict[str, int]) -> None:
-    [(name, value)] = changes.items()
-    with pytest.raises(ConfigError, match=f"{name}={value} is not positive"):
-        make_run(**changes)
+def test_numbers_that_are_not_positive_are_refused_by_name(make_run: MakeRun, name: str) -> None:
+    for value in (0, -1):
+        with pytest.raises(ConfigError, match=f"{name}={value} is not positive"):
+            make_run(**{name: value})
 
 
 def test_a_model_from_scratch_needs_a_tokenizer(make_run: MakeRun) -> None:
@@ -56,7 +63,13 @@ def test_a_setting_that_cannot_be_is_refused_by_its_path(
 
 
 def test_every_part_of_a_run_can_be_set(make_run: MakeRun) -> None:
-    assignments = ["start.depth=3", "optim.lr=1e-4", "schedule.kind=cosine", "schedule.warmup=0.5", "compile=true"]
+    assignments = [
+        "start.depth=3",
+        "optim.lr=1e-4",
+        "schedule.kind=cosine",
+        "schedule.warmup=0.5",
+        "compile=true",
+    ]
     run: Any = override(make_run(), assignments)
     assert run.start == FromScratch(depth=3, max_positions=64)
     assert (run.optim.lr, run.schedule.warmup, run.schedule.kind, run.compile) == (1e-4, 0.5, "cosine", True)

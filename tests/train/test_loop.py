@@ -34,7 +34,10 @@ from .conftest import MakeRun, write_rows
 def outcome(out: Path) -> dict[str, Any]:
     """All that a run leaves: every number of its last checkpoint and its model, and its rows without the clock."""
     last = sorted((out / "checkpoints").glob("step-*"))[-1]
-    timeless = [{k: v for k, v in row.items() if k != "tokens_per_second"} for row in read_metrics(out / "metrics.jsonl")]
+    timeless = [
+        {k: v for k, v in row.items() if k != "tokens_per_second"}
+        for row in read_metrics(out / "metrics.jsonl")
+    ]
     return {
         "weights": (last / "weights.safetensors").read_bytes(),
         "moments": (last / "optimizer.safetensors").read_bytes(),
@@ -49,7 +52,9 @@ def with_chat(make_run: MakeRun, chat_file: str) -> RunConfig:
     """Prose and conversations, evaluated now and then, saved after every second of six steps."""
     run = make_run()
     chat = SourceConfig(path=chat_file, messages_field="messages")
-    return replace(run, sources=(*run.sources, chat), eval_sources=run.sources, eval_every=3, context_length=64)
+    return replace(
+        run, sources=(*run.sources, chat), eval_sources=run.sources, eval_every=3, context_length=64
+    )
 
 
 def test_a_run_killed_over_and_over_ends_as_one_that_was_not(with_chat: RunConfig, tmp_path: Path) -> None:
@@ -140,7 +145,8 @@ def test_micro_batches_give_the_loss_and_gradients_of_one_large_batch(make_run: 
     for num_parts in (2, 3):
         size, segments = 96 // num_parts, len(lengths) // num_parts
         parts = [
-            (slice(i * size, (i + 1) * size), lengths[i * segments : (i + 1) * segments]) for i in range(num_parts)
+            (slice(i * size, (i + 1) * size), lengths[i * segments : (i + 1) * segments])
+            for i in range(num_parts)
         ]
         loss_of_parts, gradients_of_parts = accumulated(*parts)
         assert loss_of_parts == pytest.approx(loss, rel=1e-6)
@@ -150,9 +156,7 @@ def test_micro_batches_give_the_loss_and_gradients_of_one_large_batch(make_run: 
 def test_a_batch_that_is_seen_again_and_again_is_learned_by_heart(make_run: MakeRun, tmp_path: Path) -> None:
     text = "말모이는 첫 우리말 사전이다. 뜻이 깊다."
     room = 1 + len(text.encode())  # a separator and every byte of it
-    source = SourceConfig(
-        path=write_rows(tmp_path / "one.jsonl", [{"text": text}]), holdout_permille=0
-    )
+    source = SourceConfig(path=write_rows(tmp_path / "one.jsonl", [{"text": text}]), holdout_permille=0)
     model_directory = train(
         make_run(
             sources=(source,), context_length=room, tokens_per_batch=room, batches_per_step=1,
@@ -188,7 +192,9 @@ def test_what_pretraining_leaves_is_what_sft_starts_from(
     assert json.loads((tuned / "malmoi.json").read_text())["run"]["start"]["path"] == str(base)
     before, after = (load_file(directory / "model.safetensors") for directory in (base, tuned))
     assert {name: t.shape for name, t in before.items()} == {name: t.shape for name, t in after.items()}
-    assert all(t.dtype == torch.bfloat16 and not t.equal(before[name]) for name, t in after.items() if t.ndim > 1)
+    assert all(
+        t.dtype == torch.bfloat16 and not t.equal(before[name]) for name, t in after.items() if t.ndim > 1
+    )
 
 
 def test_a_sample_without_a_target_is_refused_by_its_line(make_run: MakeRun, tmp_path: Path) -> None:
@@ -207,7 +213,9 @@ def test_a_loss_that_is_not_finite_is_refused_with_step_and_remedy_and_costs_not
     checkpoint = tmp_path / "out" / "checkpoints" / "step-00000002"
     saved = {file.name: file.read_bytes() for file in checkpoint.iterdir()}
     exploding = make_run(optim=OptimConfig(lr=1e38), checkpoint_every=100)
-    with pytest.raises(TrainingError, match=r"step \d: the loss is .*nothing saved is lost.*lower optim\.lr \(now 1e\+38"):
+    with pytest.raises(
+        TrainingError, match=r"step \d: the loss is .*nothing saved is lost.*lower optim\.lr \(now 1e\+38"
+    ):
         train(exploding)
     assert {file.name: file.read_bytes() for file in checkpoint.iterdir()} == saved
     train(make_run())  # the remedy: the old rate

@@ -43,9 +43,7 @@ def gradients(loss: Tensor, *of: Tensor) -> list[Tensor]:
 @given(t=st.integers(1, 30), d=st.integers(1, 9), v=st.integers(2, 41), scale=st.floats(0.1, 10))
 def test_loss_and_gradients_are_those_of_pytorch_at_any_size(t: int, d: int, v: int, scale: float) -> None:
     hidden, weight, targets = example(t, d, v)
-    ours, theirs = (
-        scale * loss(hidden, weight, targets) for loss in (ChunkedCrossEntropy(), plain_loss)
-    )
+    ours, theirs = (scale * loss(hidden, weight, targets) for loss in (ChunkedCrossEntropy(), plain_loss))
     torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(
         gradients(ours, hidden, weight), gradients(theirs, hidden, weight), atol=1e-4, rtol=1e-4

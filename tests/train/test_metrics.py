@@ -1,5 +1,6 @@
 """Laws of train/metrics.py: the rows are those of the steps that count, whatever was written before."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,8 +50,10 @@ def test_a_full_disk_is_told_and_what_was_written_stays(tmp_path: Path) -> None:
     write(path, 1, after=0)
     log = MetricsLog(path, step=1)
     log._file.close()
-    log._file = open("/dev/full", "ab", buffering=0)
-    with pytest.raises(TrainingError, match=r"metrics\.jsonl cannot be written.*No space left.*Free some space"):
+    log._file = open("/dev/full", "ab", buffering=0)  # noqa: SIM115 (the log closes it)
+    with pytest.raises(
+        TrainingError, match=r"metrics\.jsonl cannot be written.*No space left.*Free some space"
+    ):
         log.write(rows(2)[0])
     log.close()
     assert read_metrics(path) == rows(1)
@@ -77,8 +80,6 @@ def test_tensorboard_gets_every_number_of_every_row_once(tmp_path: Path) -> None
 def test_without_the_extra_tensorboard_is_refused_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(TrainingError, match=r"pip install 'malmoi\[tensorboard\]'"):
         MetricsLog(tmp_path / "metrics.jsonl", step=0, tensorboard=True)

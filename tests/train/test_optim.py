@@ -143,7 +143,9 @@ def test_muon_gets_the_matrices_inside_blocks_and_no_table() -> None:
     for model in models():
         optimizers = Optimizers(model, OptimConfig(kind="muon"))
         owned = {id(p) for group in optimizers.all["muon"].param_groups for p in group["params"]}
-        assert owned == {id(p) for n, p in model.named_parameters() if n.startswith("blocks.") and p.ndim == 2}
+        assert owned == {
+            id(p) for n, p in model.named_parameters() if n.startswith("blocks.") and p.ndim == 2
+        }
 
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
@@ -166,7 +168,8 @@ def test_a_factor_scales_every_rate_from_its_peak() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"lr": 0.0}, {"clip_norm": -1.0}, {"lr": float("nan")}, {"betas": (0.9, 1.0)}, {"weight_decay": -0.1}]
+    "settings",
+    [{"lr": 0.0}, {"clip_norm": -1.0}, {"lr": float("nan")}, {"betas": (0.9, 1.0)}, {"weight_decay": -0.1}],
 )
 def test_settings_out_of_range_are_refused_by_name(settings: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=rf"{next(iter(settings))}.* Give|{next(iter(settings))}.*Nothing"):

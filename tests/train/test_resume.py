@@ -43,7 +43,9 @@ def test_the_same_run_takes_up_its_newest_checkpoint(begun: RunConfig, tmp_path:
 )
 def test_another_run_is_refused_by_the_key_that_differs(begun: RunConfig, key: str, changes: object) -> None:
     changed = replace(begun, **(changes(begun) if callable(changes) else changes))
-    with pytest.raises(ConfigError, match=rf"holds a run with {key}.*, but now {key}.*Give this run another `out`"):
+    with pytest.raises(
+        ConfigError, match=rf"holds a run with {key}.*, but now {key}.*Give this run another `out`"
+    ):
         claim_out(changed)
 
 

@@ -65,6 +65,8 @@ def test_a_cosine_is_halfway_down_halfway_through(warmup: float, final: float) -
         (WarmupStableDecay, {"decay": -0.1}),
     ],
 )
-def test_shares_that_do_not_fit_into_a_run_are_refused(kind: type[Schedule], settings: dict[str, float]) -> None:
+def test_shares_that_do_not_fit_into_a_run_are_refused(
+    kind: type[Schedule], settings: dict[str, float]
+) -> None:
     with pytest.raises(ConfigError, match=r"share.* of the run"):
         kind(**settings)

@@ -71,7 +71,12 @@ def sft(data: str) -> RunConfig:
         out="out/default-sft",
         start=FromCheckpoint(path="out/default-pretrain/model"),
         tokenizer="out/default-tokenizer",
-        sources=(*_chat(data, small_talk=0.08, other=0.27), _persona(0.01), _prose(data, 0.60), _english(data, 0.04)),
+        sources=(
+            *_chat(data, small_talk=0.08, other=0.27),
+            _persona(0.01),
+            _prose(data, 0.60),
+            _english(data, 0.04),
+        ),
         total_tokens=8_519_680,
         context_length=1024,  # pretraining saw 512: attention is a fifth of the step there, a third here
         tokens_per_batch=8192,

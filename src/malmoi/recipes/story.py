@@ -40,7 +40,9 @@ def pretrain(data: str, *, depth: int = 4) -> RunConfig:
 def sft(data: str, *, depth: int = 4) -> RunConfig:
     """Conversations on top of it, with some prose so that the language stays."""
     prose = _prose(data, 0.3)
-    chat = SourceConfig(path=f"{data}/chat.*", weight=0.7, messages_field="messages", holdout_by="text")
+    chat = SourceConfig(
+        path=f"{data}/chat.*", weight=0.7, messages_field="messages", holdout_permille=20, holdout_by="text"
+    )
     return RunConfig(
         out="out/sft",
         start=FromCheckpoint(path="out/pretrain/model"),

@@ -65,7 +65,8 @@ def draw_loss(rows: Sequence[Row]) -> bytes:
         axes.grid(alpha=0.25)
         tokens, values = _curve(rows, "bits_per_byte")
         axes.plot(tokens, values, color="#9db4c0", linewidth=0.7, label=label("each step", "걸음마다"))
-        axes.plot(tokens, running_mean(values), color="#253237", linewidth=1.8, label=label("running mean", "이동 평균"))
+        means = running_mean(values)
+        axes.plot(tokens, means, color="#253237", linewidth=1.8, label=label("running mean", "이동 평균"))
         held_tokens, held = _curve(rows, "held_out_bits_per_byte")
         if held:
             name = f"{label('held out', '따로 둔 글')}: {held[-1]:.3f}"
@@ -151,4 +152,6 @@ def _sample(sample: MaskedSample) -> str:
         f"<mark>{html.escape(piece)}</mark>" if is_learned else html.escape(piece)
         for piece, is_learned in sample.pieces
     )
-    return f"<pre>{text}</pre>\n<p>The {sample.num_learned} marked tokens of {sample.num_tokens} are targets.\n"
+    return (
+        f"<pre>{text}</pre>\n<p>The {sample.num_learned} marked tokens of {sample.num_tokens} are targets.\n"
+    )
