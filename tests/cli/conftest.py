@@ -7,6 +7,7 @@ import pytest
 
 from malmoi.engine import SamplingParams
 from malmoi.llm import LLM, Completion, TextStream, Timings, TokenLogprob, Usage
+from malmoi.testing.models import tiny_llama
 
 
 class ParrotLLM(LLM):
@@ -16,6 +17,7 @@ class ParrotLLM(LLM):
         self.answers = list(answers)
         self.heard: list[tuple[object, SamplingParams]] = []
         self.default_params = SamplingParams(top_k=7)
+        self.model = tiny_llama()
 
     def stream(
         self, prompt: str | Sequence[Mapping[str, Any]], params: SamplingParams | None = None

@@ -80,10 +80,12 @@ SLOW_PARROT = """
 import time, sys
 import malmoi.llm
 from malmoi.cli.main import main
+from malmoi.testing.models import tiny_llama
 
 class Slow(malmoi.llm.LLM):
     def __init__(self):
         self.default_params = malmoi.SamplingParams()
+        self.model = tiny_llama()
     def stream(self, messages, params):
         return malmoi.llm.TextStream(self.count(messages))
     def count(self, messages):

@@ -36,14 +36,14 @@ def chat(prompt: str | None, system: str, model: str | None, **options: Any) -> 
     a question.
     """
     from malmoi.cli.conversation import Conversation
-    from malmoi.llm import load
+    from malmoi.cli.loading import load_llm
 
     changes = sampling_changes(**options)
     question = None if prompt is None else read_argument_or_stdin(prompt)
     in_terminal = question is None and sys.stdin.isatty() and sys.stdout.isatty()
     if in_terminal:  # before the model is there: loading takes a while
         click.echo("말모이 Malmoi. /help: 도움말. Ctrl-C: 답 멈춤, stop the answer. Ctrl-D: 나가기, leave.")
-    llm = load(model)
+    llm = load_llm(model)
     conversation = Conversation(llm, replace(llm.default_params, **changes), system=system)
     if question is not None:
         _answer(conversation, question)

@@ -34,9 +34,9 @@ def generate(prompt: str, model: str | None, as_json: bool, verbose: bool, **opt
     """
     changes = sampling_changes(**options)
     prompt = read_argument_or_stdin(prompt)
-    from malmoi.llm import load
+    from malmoi.cli.loading import load_llm
 
-    llm = load(model)
+    llm = load_llm(model)
     params = replace(llm.default_params, **changes)
     if verbose and not params.logprobs:
         params = replace(params, logprobs=NUM_CANDIDATES)
