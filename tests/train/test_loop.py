@@ -309,6 +309,19 @@ def test_a_process_killed_by_sigkill_again_and_again_ends_as_one_that_was_not(
 
 
 @pytest.mark.slow
+def test_without_a_compiler_a_compiled_run_is_refused_with_both_ways_out(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", PROGRAM, json.dumps(to_mapping(make_run(compile=True)))]
+    env = os.environ | {"CXX": "/no/compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    refusal = done.stderr.splitlines()[-1]
+    assert "ConfigError: the step cannot be compiled here: " in refusal
+    assert "Install a C++ compiler" in refusal
+    assert "compile=false" in refusal
+
+
+@pytest.mark.slow
 def test_compiled_a_killed_run_ends_as_a_whole_one_too_and_both_stay_near_the_plain_one(
     make_run: MakeRun, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from malmoi.models import build_model, llama
 from malmoi.train.config import FromScratch
+from malmoi.train.optim import OptimConfig
 from malmoi.train.plan import make_plan
 from malmoi.train.start import open_start
 
@@ -39,6 +40,13 @@ def test_tokens_steps_and_time_are_those_that_remain(make_run: MakeRun) -> None:
     assert make_plan(model, run, seconds_per_batch=3.0, steps_done=9).num_steps == 0
 
 
+def test_muon_keeps_one_number_less_for_each_parameter_outside_of_the_tables(make_run: MakeRun) -> None:
+    muon, adamw = (make_run(optim=OptimConfig(kind=kind)) for kind in ("muon", "adamw"))
+    model = open_start(muon).model
+    plan, other = (make_plan(model, run, seconds_per_batch=1.0) for run in (muon, adamw))
+    assert other.memory_bytes - plan.memory_bytes == 4 * (plan.num_parameters - plan.num_table_parameters)
+
+
 MEASURE = """
 import ctypes, gc, re, torch
 from dataclasses import replace
@@ -47,6 +55,7 @@ from malmoi.data.pack import PackedBatch
 from malmoi.data.sources import SourceConfig
 from malmoi.train.config import FromScratch, RunConfig
 from malmoi.train.loop import Observer, Trainer
+from malmoi.train.optim import OptimConfig
 from malmoi.train.plan import make_plan
 
 def status(key):

@@ -42,7 +42,7 @@ def chat(prompt: str | None, system: str, model: str | None, **options: Any) -> 
     question = None if prompt is None else read_argument_or_stdin(prompt)
     in_terminal = question is None and sys.stdin.isatty() and sys.stdout.isatty()
     if in_terminal:  # before the model is there: loading takes a while
-        click.echo("말모이 Malmoi. /help: 도움말. Ctrl-C: 답 멈춤, stop the answer. Ctrl-D: 나가기, leave.")
+        click.echo("말모이 Malmoi. /help: 도움말. Ctrl-C: 답 멈춤, stop. Ctrl-D: 나가기, leave.")
     llm = load_llm(model)
     conversation = Conversation(llm, replace(llm.default_params, **changes), system=system)
     if question is not None:

@@ -6,20 +6,18 @@
     OUT/model/              at the end: an ordinary Hugging Face directory
     OUT/report.html, loss.png
 
-Running the same command again resumes. Read next, in the order of a step: `losses.py`, `optim.py`, `schedule.py`;
-around it: `start.py`, `resume.py`, `checkpoint.py`, `report.py`.
+Running the same command again resumes. Read next, in the order of a step: `forward.py`, `losses.py`, `optim.py`,
+`schedule.py`; around it: `start.py`, `resume.py`, `checkpoint.py`, `report.py`.
 """
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from malmoi.core.errors import TrainingError
 from malmoi.data.held_out import ByteCounter, bits_per_byte, held_out
@@ -27,12 +25,10 @@ from malmoi.data.pack import PackedBatch, PackedStream
 from malmoi.data.prefetch import Prefetcher
 from malmoi.data.samples import NO_TARGET, Encoder
 from malmoi.models import count_parameters
-from malmoi.nn.cache import PackedLayout
-from malmoi.nn.context import Context
 from malmoi.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from malmoi.train.config import RunConfig
 from malmoi.train.export import export_model
-from malmoi.train.losses import ChunkedCrossEntropy
+from malmoi.train.forward import Forward
 from malmoi.train.metrics import MetricsLog, Row
 from malmoi.train.optim import Optimizers
 from malmoi.train.plan import Plan, make_plan
@@ -57,9 +53,9 @@ class Observer:
 def train(config: RunConfig, observer: Observer | None = None) -> Path:
     """Run `config` to its end, resuming what is there, and return the directory of the trained model.
 
-    Raises ConfigError if `out` holds a run of another configuration, TrainingError if the loss is not finite or
-    a checkpoint cannot be written, Interrupted after Ctrl-C or SIGTERM; what was saved stays. Bad data raises
-    DataError when it is read.
+    Raises ConfigError if the parts do not fit, `out` holds another run or nothing can be compiled; TrainingError if
+    the loss is not finite or a checkpoint cannot be written; Interrupted after Ctrl-C or SIGTERM. What was saved
+    stays. Bad data raises DataError when it is read.
 
     >>> train(recipes.story.pretrain("sample"))                                  # doctest: +SKIP
     PosixPath('out/pretrain/model')
@@ -83,10 +79,7 @@ class Trainer:
         self.bytes = ByteCounter(self.start.tokenizer)
         self.held_out = self._read_held_out()
         self.optimizers = Optimizers(self.model, config.optim)
-        self.hidden: Callable[[Tensor, Context], Tensor] = (
-            torch.compile(self.model.hidden) if config.compile else self.model.hidden
-        )
-        self.loss = ChunkedCrossEntropy(is_compiled=config.compile)
+        self.forward = Forward(self.model, is_compiled=config.compile)
         self.progress = Progress()
 
     def run(self) -> Path:
@@ -125,7 +118,7 @@ class Trainer:
         num_targets = _count_targets(batches)
         total = torch.zeros((), device=self.device)
         for batch in batches:
-            loss = self._summed_loss(self.hidden, batch)
+            loss = self.forward(batch)
             (loss / num_targets).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total.item()
@@ -133,7 +126,7 @@ class Trainer:
     @torch.no_grad()
     def evaluate(self) -> float:
         """Bits per byte of the held-out batches."""
-        total = sum(self._summed_loss(self.model.hidden, batch).item() for batch in self.held_out)
+        total = sum(self.forward.plain(batch).item() for batch in self.held_out)
         return bits_per_byte(total, self._count_bytes(self.held_out))
 
     def _step(self, stream: Prefetcher) -> Row:
@@ -169,15 +162,6 @@ class Trainer:
             "tokens_per_second": config.tokens_per_step / (time.perf_counter() - began),
         }
 
-    def _summed_loss(
-        self, hidden: Callable[[Tensor, Context], Tensor], batch: PackedBatch
-    ) -> Float[Tensor, ""]:
-        context = Context.packed(batch.lengths, num_layers=len(self.model.blocks), device=self.device)
-        if hidden is not self.model.hidden:
-            _compile_for_any_number_of_segments(context)
-        states = hidden(batch.tokens.to(self.device), context)
-        return self.loss(states, self.model.head.weight, batch.targets.to(self.device))
-
     def _open_stream(self) -> PackedStream:
         """The training data; if there is a checkpoint, everything is set to where it stands."""
         stream = PackedStream(
@@ -208,8 +192,7 @@ class Trainer:
         if self.progress.step >= self.config.num_steps:
             return make_plan(self.model, self.config, seconds_per_batch=0.0, steps_done=self.progress.step)
         ids = torch.arange(self.config.tokens_per_batch)[None] % self.model.config.vocab_size
-        whole, rest = divmod(self.config.tokens_per_batch, self.config.context_length)
-        lengths = (self.config.context_length,) * whole + (rest,) * (rest > 0)
+        lengths = tuple(len(segment) for segment in ids[0].split(self.config.context_length))
         batch = PackedBatch(tokens=ids, targets=ids, lengths=lengths)
         seconds = 0.0
         for _ in range(2):
@@ -239,10 +222,3 @@ class Trainer:
 
 def _count_targets(batches: Sequence[PackedBatch]) -> int:
     return sum(int((batch.targets != NO_TARGET).sum()) for batch in batches)
-
-
-def _compile_for_any_number_of_segments(context: Context) -> None:
-    """Spare the compiler its second attempt: the number of segments differs from batch to batch, T does not."""
-    layout = context.caches[0]
-    assert isinstance(layout, PackedLayout)
-    torch._dynamo.mark_dynamic(layout.offsets, 0)
