@@ -13,8 +13,8 @@ from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test of the hub starts its own local one and unsets this
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-if "PYTEST_XDIST_WORKER" in os.environ:  # the workers already share the cores
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tensors of a few numbers are computed faster by one thread than handed out to several.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("local", deadline=None)  # the first torch call of a process takes seconds
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)

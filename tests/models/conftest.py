@@ -3,7 +3,7 @@
 A new family adds its shapes to `TINY`: plain, and with every option that its page has.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -46,15 +46,6 @@ TINY: dict[str, Any] = {
         scales_by_layer=True,
     ),
 }
-
-
-@pytest.fixture(autouse=True, scope="package")
-def one_thread() -> Iterator[None]:
-    """Tensors of a few numbers are computed faster by one thread than handed out to several."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=TINY)

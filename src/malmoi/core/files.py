@@ -92,10 +92,10 @@ def atomic_write(path: str | Path, *, error: type[MalmoiError] = DataError) -> I
             mode = (path if path.exists() else temporary).stat().st_mode & 0o777
             yield temporary
             temporary.chmod(mode)
-            _flush(temporary)
+            flush(temporary)
             temporary.replace(path)
             with suppress(OSError):  # the new name itself; not every file system can flush a directory
-                _flush(path.parent)
+                flush(path.parent)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
     except OSError as problem:
@@ -104,7 +104,7 @@ def atomic_write(path: str | Path, *, error: type[MalmoiError] = DataError) -> I
         ) from problem
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Return when what `path` holds is on the disk, not only in memory."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

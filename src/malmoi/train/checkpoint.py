@@ -11,7 +11,6 @@ Read next: `resume.py`, which decides whether a checkpoint is this run's.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -24,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from malmoi.core.errors import TrainingError
-from malmoi.core.files import read_json
+from malmoi.core.files import flush, read_json
 from malmoi.train.optim import Optimizers
 
 
@@ -61,9 +60,9 @@ def save_checkpoint(
         state = {"progress": asdict(progress), "data": dict(data)}
         (partial / "state.json").write_text(json.dumps(state), encoding="utf-8")
         for file in [*partial.iterdir(), partial]:
-            _flush(file)
+            flush(file)
         partial.rename(final)
-        _flush(folder)
+        flush(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         newest = latest_checkpoint(folder)
@@ -139,10 +138,3 @@ def _optimizer_tensors(optimizers: Optimizers) -> dict[str, Tensor]:
         for key, value in values.items()
     }
 
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
