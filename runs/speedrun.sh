@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From a pile of Korean text to a model that answers: the whole of Malmoi, top to bottom.
 #
-#   runs/speedrun.sh                             sample/ into a model of depth 4: about a quarter of an hour
+#   runs/speedrun.sh                             sample/ into a model of depth 4
 #   runs/speedrun.sh --depth 8 --data DIR        a larger model of your own text
 #   runs/speedrun.sh ... --set compile=false     what comes last is for both training stages (malmoi train --help)
 #

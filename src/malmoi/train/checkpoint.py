@@ -137,4 +137,3 @@ def _optimizer_tensors(optimizers: Optimizers) -> dict[str, Tensor]:
         for index, values in optimizer.state_dict()["state"].items()
         for key, value in values.items()
     }
-
