@@ -78,7 +78,7 @@ def sft(data: str) -> RunConfig:
             _english(data, 0.04),
         ),
         total_tokens=8_519_680,
-        context_length=1024,  # pretraining saw 512: attention is a fifth of the step there, a third here
+        context_length=1024,  # the context that it is served with; pretraining saw 512, which is cheaper
         tokens_per_batch=8192,
         optim=OptimConfig(lr=3e-3),
         schedule=Cosine(warmup=0.02),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from malmoi.nn.kernels.rows import causal_mask, repeat_heads, rows_attention
 
-QUERIES_PER_BLOCK = 256  # measured: 128 and 512 are slower at every length from 256 to 1024
+QUERIES_PER_BLOCK = 256  # near the best at 512 tokens, where training runs; docs/lab-log.md, section 1, has the table
 
 
 def ragged_attention(
