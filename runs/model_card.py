@@ -64,7 +64,7 @@ def measure(model: Decoder, tokenizer: Tokenizer, path: str) -> tuple[float, int
     nats, num_bytes = 0.0, 0
     with torch.no_grad():
         for batch in batches:
-            context = Context.packed(batch.lengths, num_layers=len(model.blocks))
+            context = Context.packed(batch.lengths, specs=model.cache_specs())
             nats += loss(model.hidden(batch.tokens, context), model.head.weight, batch.targets).item()
             num_bytes += counter.count(batch.targets)
     return bits_per_byte(nats, num_bytes), num_bytes

@@ -89,6 +89,6 @@ def test_korean_prose_costs_at_most_the_bits_that_the_card_promises(directory: P
     )
     batch = next(stream)
     with torch.no_grad():
-        hidden = model.hidden(batch.tokens, Context.packed(batch.lengths, num_layers=len(model.blocks)))
+        hidden = model.hidden(batch.tokens, Context.packed(batch.lengths, specs=model.cache_specs()))
         nats = ChunkedCrossEntropy()(hidden, model.head.weight, batch.targets).item()
     assert bits_per_byte(nats, ByteCounter(tokenizer).count(batch.targets)) < 1.70

@@ -1,11 +1,13 @@
-"""Compare models with themselves under `torch.compile`, each as one graph: `compare_compiled.py BACKEND DIRECTORY...`.
+"""Compare models with themselves under `torch.compile`: `compare_compiled.py BACKEND (DIRECTORY whole|parts)...`.
 
-Forward and backward, of rows and of packed sequences whose lengths change from call to call.
+Forward and backward; decoders also over packed sequences whose lengths change from call to call. `whole` is one
+graph without a break.
 """
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,30 +15,33 @@ from torch import Tensor
 
 from malmoi.models import load_model
 from malmoi.nn.context import Context
-from malmoi.nn.stack import Decoder
+from malmoi.nn.stack import Decoder, Model
 
 
-def outputs(model: Decoder, call: Callable[..., Any], tokens: Tensor, context: Context) -> list[Tensor]:
-    """Logits, and the gradient of every parameter."""
+def batches(model: Model, inputs: dict[str, Tensor]) -> Iterator[dict[str, Any]]:
+    """What the model is called with, one after the other."""
+    yield inputs
+    if isinstance(model, Decoder):
+        for lengths in ([7, 1, 12], [3, 3]):
+            tokens = torch.randint(model.vocab_size, (1, sum(lengths)))
+            yield {"tokens": tokens, "context": Context.packed(lengths, specs=model.cache_specs())}
+
+
+def outputs(model: Model, call: Callable[..., Any], batch: dict[str, Any]) -> list[Tensor]:
+    """Logits or states, and the gradient of every parameter."""
     model.zero_grad()
-    logits = call(tokens, context).logits
-    logits.log_softmax(-1)[..., 0].sum().backward()
-    return [logits.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
+    out = call(**batch)
+    values = out.hidden if out.logits is None else out.logits
+    values.log_softmax(-1)[..., 0].sum().backward()
+    return [values.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
 
 
-def compare(model: Decoder, compiled: Callable[..., Any]) -> None:
-    """Assert that both give the same, for rows and for packed sequences of changing lengths."""
-    num_layers = len(model.blocks)
-    for lengths in ([7, 1, 12], [3, 3]):
-        tokens = torch.randint(model.config.vocab_size, (1, sum(lengths)))
-        rows = tokens.view(2, -1)
-        for batch, context in (
-            (tokens, Context.packed(lengths, num_layers=num_layers)),
-            (rows, Context.dense(rows, num_layers=num_layers)),
-        ):
-            wanted = outputs(model, model, batch, context)
-            for ours, theirs in zip(outputs(model, compiled, batch, context), wanted, strict=True):
-                assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max().clamp(min=1e-3)
+def compare(model: Model, compiled: Callable[..., Any], inputs: dict[str, Tensor]) -> None:
+    """Assert that both give the same."""
+    for batch in batches(model, inputs):
+        wanted = outputs(model, model, batch)
+        for ours, theirs in zip(outputs(model, compiled, batch), wanted, strict=True):
+            assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max().clamp(min=1e-3)
 
 
 if __name__ == "__main__":
@@ -44,7 +49,10 @@ if __name__ == "__main__":
     warnings.filterwarnings("ignore", message=".*torch.jit.script_method.* is deprecated")
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    for directory in sys.argv[2:]:
+    backend, *jobs = sys.argv[1:]
+    for directory, mode in zip(jobs[::2], jobs[1::2], strict=True):
+        print(directory, file=sys.stderr)
         torch.compiler.reset()
         model = load_model(directory)
-        compare(model, torch.compile(model, fullgraph=True, backend=sys.argv[1]))
+        compiled = torch.compile(model, fullgraph=mode == "whole", backend=backend)
+        compare(model, compiled, torch.load(Path(directory) / "inputs.pt"))

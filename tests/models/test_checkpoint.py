@@ -19,9 +19,10 @@ Tensors = dict[str, Tensor]
 
 
 @pytest.fixture(params=["llama", "llama, all options", "gpt2"])
-def saved(request: pytest.FixtureRequest, tiny: dict[str, Any], randomise: Any, tmp_path: Path) -> Path:
+def saved(request: pytest.FixtureRequest, all_cases: list[Any], randomise: Any, tmp_path: Path) -> Path:
     """The directory of a saved model."""
-    save_model(randomise(build_model(tiny[request.param])), tmp_path)
+    [case] = [case for case in all_cases if case.name == request.param]
+    save_model(randomise(build_model(case.config)), tmp_path)
     return tmp_path
 
 

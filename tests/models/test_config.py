@@ -79,7 +79,7 @@ def scaled(**scaling: Any) -> dict[str, Any]:
         (GPT2 | {"add_cross_attention": True}, "'add_cross_attention'"),
         (GPT2 | {"n_ctx": 64}, "n_ctx=64 is not supported here. Supported: 32"),
         (GPT2 | {"rope_theta": 1e4}, "'rope_theta'"),
-        ({"model_type": "rwkv"}, "model_type='rwkv' is not a family that Malmoi has. It has: gpt2, llama"),
+        ({"model_type": "rwkv"}, "model_type='rwkv' is not a family that Malmoi has. It has:"),
         ({"vocab_size": 61}, "the key 'model_type' is missing"),
     ],
     ids=str,

@@ -1,4 +1,4 @@
-"""The same numbers as transformers, from the same files, in both directions, with a cache and without."""
+"""The same numbers as transformers, from the same files, in both directions, padded, cached and generated."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -7,264 +7,121 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedConfig
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from malmoi.models import load_model, save_model
-from malmoi.models.checkpoint import build_model
-from malmoi.nn.cache import DenseCache
+from malmoi.engine import Engine, SamplingParams
+from malmoi.models import build_model, load_model, save_model
 from malmoi.nn.context import Context
-from malmoi.nn.stack import Decoder
-from malmoi.weights.files import read_tensors, write_tensors
+from malmoi.nn.stack import Decoder, Encoder, EncoderDecoder, Model
 
 Check = Callable[..., None]
-Randomise = Callable[[Any], Any]
+Inputs = dict[str, Tensor]
+VOCAB_SIZE = 61
 
 
-def llama(**changes: Any) -> PreTrainedConfig:
-    small = {"vocab_size": 61, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2}
-    heads = {
-        "num_attention_heads": 4,
-        "max_position_embeddings": 32,
-        "bos_token_id": None,
-        "eos_token_id": None,
-    }
-    return LlamaConfig(**(small | heads | changes))
+@pytest.fixture
+def compare(
+    call: Callable[[Model, Inputs], Tensor],
+    call_reference: Callable[[Any, Any, Inputs], Tensor],
+    assert_close: Check,
+) -> Callable[[Any, Model, Any, Inputs], None]:
+    """A function that compares our output with the reference's."""
+
+    @torch.no_grad()
+    def check(case: Any, ours: Model, theirs: Any, inputs: Inputs) -> None:
+        assert_close(call(ours, inputs), call_reference(case, theirs, inputs))
+
+    return check
 
 
-def gpt2(**changes: Any) -> PreTrainedConfig:
-    small = {"vocab_size": 61, "n_embd": 24, "n_layer": 3, "n_head": 4, "n_positions": 32}
-    return GPT2Config(**(small | {"bos_token_id": None, "eos_token_id": None} | changes))
-
-
-THEIRS: dict[str, PreTrainedConfig] = {
-    "llama": llama(),
-    "grouped queries": llama(num_key_value_heads=2),
-    "multi-query": llama(num_key_value_heads=1),
-    "wide heads": llama(head_dim=10),
-    "tied": llama(tie_word_embeddings=True),
-    "attention biases": llama(attention_bias=True, num_key_value_heads=2),
-    "mlp biases": llama(mlp_bias=True),
-    "another theta and epsilon": llama(
-        rope_parameters={"rope_type": "default", "rope_theta": 77.0}, rms_norm_eps=0.1
-    ),
-    "values without effect": llama(attention_dropout=0.5, pretraining_tp=2, initializer_range=0.5),
-    "gpt2": gpt2(),
-    "gpt2, untied": gpt2(tie_word_embeddings=False),
-    "gpt2, scaled by layer": gpt2(scale_attn_by_inverse_layer_idx=True),
-    "gpt2, not scaled": gpt2(scale_attn_weights=False),
-    "gpt2, another width and epsilon": gpt2(n_inner=36, layer_norm_epsilon=0.1),
-    "gpt2, the other name of its activation": gpt2(activation_function="gelu_pytorch_tanh"),
-    "gpt2, values without effect": gpt2(attn_pdrop=0.5, reorder_and_upcast_attn=True, summary_type="mean"),
-}
-
-
-def theirs_saved(config: PreTrainedConfig, directory: Path, randomise: Randomise, **options: Any) -> Any:
-    model = randomise(AutoModelForCausalLM.from_config(config)).eval()
-    model.save_pretrained(directory, **options)
-    return model
-
-
-def load_theirs(directory: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(directory).eval()
-
-
-def same_tokens(length: int = 12) -> Tensor:
-    return torch.randint(61, (2, length))
-
-
-@torch.no_grad()
-def assert_same_logits(ours: Decoder, theirs: Any, tokens: Tensor, assert_close: Check) -> None:
-    assert_close(ours(tokens).logits, theirs(tokens).logits)
-
-
-@torch.no_grad()
-def assert_same_cached_logits(
-    ours: Decoder, theirs: Any, tokens: Tensor, chunks: Sequence[int], assert_close: Check
-) -> None:
-    caches, past, num_cached = [DenseCache() for _ in ours.blocks], None, 0
-    for chunk in tokens.split(list(chunks), dim=1):
-        context = Context.dense(chunk, num_layers=len(caches), caches=caches, num_cached=num_cached)
-        wanted = theirs(chunk, past_key_values=past, use_cache=True)
-        assert_close(ours(chunk, context).logits, wanted.logits)
-        past, num_cached = wanted.past_key_values, num_cached + chunk.shape[1]
-
-
-@pytest.mark.parametrize("name", THEIRS)
 def test_we_compute_what_transformers_saved(
-    name: str, tmp_path: Path, randomise: Randomise, assert_close: Check
+    their_case: Any, tmp_path: Path, save_reference: Any, inputs_of: Any, compare: Any
 ) -> None:
-    theirs = theirs_saved(THEIRS[name], tmp_path, randomise)
-    ours, tokens = load_model(tmp_path), same_tokens()
-    assert_same_logits(ours, theirs, tokens, assert_close)
-    assert_same_cached_logits(ours, theirs, tokens, [5, 1, 1, 4, 1], assert_close)
+    theirs = save_reference(their_case, tmp_path)
+    ours = load_model(tmp_path)
+    compare(their_case, ours, theirs, inputs_of(their_case, ours))
 
 
 def test_transformers_computes_what_we_saved(
-    config: Any, tmp_path: Path, randomise: Randomise, assert_close: Check
+    referenced_case: Any, tmp_path: Path, randomise: Any, load_reference: Any, inputs_of: Any, compare: Any
 ) -> None:
-    ours = randomise(build_model(config)).eval()
+    ours = randomise(build_model(referenced_case.config)).eval()
     save_model(ours, tmp_path)
-    theirs, tokens = load_theirs(tmp_path), same_tokens(config.max_positions)
-    assert_same_logits(ours, theirs, tokens, assert_close)
-    chunks = [config.max_positions - 3, 1, 2]
-    assert_same_cached_logits(ours, theirs, tokens, chunks, assert_close)
+    compare(referenced_case, ours, load_reference(tmp_path), inputs_of(referenced_case, ours))
 
 
-@pytest.mark.parametrize("name", THEIRS)
 def test_through_us_and_back_every_tensor_is_the_same(
-    name: str, tmp_path: Path, randomise: Randomise
+    their_case: Any, tmp_path: Path, save_reference: Any
 ) -> None:
-    theirs_saved(THEIRS[name], tmp_path / "theirs", randomise)
+    save_reference(their_case, tmp_path / "theirs")
     save_model(load_model(tmp_path / "theirs"), tmp_path / "ours")
     before, after = (load_file(tmp_path / who / "model.safetensors") for who in ("theirs", "ours"))
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
-def test_sharded_checkpoints_load_in_both_directions(
-    tmp_path: Path, randomise: Randomise, assert_close: Check
+def test_padded_rows_equal_the_reference_where_they_are_real(
+    their_token_case: Any, tmp_path: Path, save_reference: Any, call_reference: Any, assert_close: Check
 ) -> None:
-    theirs = theirs_saved(llama(), tmp_path / "theirs", randomise, max_shard_size="5KB")
-    assert len(list((tmp_path / "theirs").glob("model-*.safetensors"))) > 2
-    ours, tokens = load_model(tmp_path / "theirs"), same_tokens()
-    assert_same_logits(ours, theirs, tokens, assert_close)
-    save_model(ours, tmp_path / "ours")
-    write_tensors(tmp_path / "ours", read_tensors(tmp_path / "ours"), max_shard_bytes=5_000)
-    assert len(list((tmp_path / "ours").glob("model-*.safetensors"))) > 2
-    assert_same_logits(ours, load_theirs(tmp_path / "ours"), tokens, assert_close)
-
-
-def test_special_tokens_are_not_made_up(tmp_path: Path, config: Any, randomise: Randomise) -> None:
-    """Without these keys transformers would stop a Llama at its token 2, whatever that is in our vocabulary."""
-    save_model(randomise(build_model(config)), tmp_path)
-    assert load_theirs(tmp_path).generation_config.eos_token_id is None
-
-
-# --- rotary positions --------------------------------------------------------------------------------------
-
-ORIGINAL, STRETCHED, BEYOND = 16, 32, 40
-PAIRS = 3  # of a head of 6
-SCALINGS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "linear": {"factor": 2.0},
-    "dynamic": {"factor": 2.0},
-    "yarn": {"factor": 2.0, "original_max_position_embeddings": ORIGINAL, "beta_fast": 4},
-    "longrope": {
-        "factor": 2.0,
-        "original_max_position_embeddings": ORIGINAL,
-        "short_factor": [1.0, 1.5, 2],
-        "long_factor": [1.0, 3.0, 9],
-    },
-    "llama3": {
-        "factor": 8.0,
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
-        "original_max_position_embeddings": ORIGINAL,
-    },
-    "proportional": {"partial_rotary_factor": 0.7},
-}
-
-
-def respell(directory: Path, kind_key: str) -> None:
-    """Rewrite the rotary keys of a `config.json` as before transformers 5."""
-    file = directory / "config.json"
-    config = json.loads(file.read_text("utf-8"))
-    scaling = config.pop("rope_parameters")
-    config["rope_theta"] = scaling.pop("rope_theta")
-    kind = scaling.pop("rope_type")
-    config["rope_scaling"] = None if kind == "default" else {kind_key: kind, **scaling}
-    file.write_text(json.dumps(config), "utf-8")
-
-
-def test_every_rope_type_of_transformers_is_compared() -> None:
-    assert SCALINGS.keys() == ROPE_INIT_FUNCTIONS.keys() | {"default"}
-
-
-@pytest.mark.parametrize("spelling", ["rope_parameters", "rope_type", "type"])
-@pytest.mark.parametrize("kind", SCALINGS)
-def test_every_rope_type_in_every_spelling(
-    kind: str, spelling: str, tmp_path: Path, randomise: Randomise, assert_close: Check
-) -> None:
-    rope = {"rope_type": kind, "rope_theta": 50.0, **SCALINGS[kind]}
-    config = llama(max_position_embeddings=STRETCHED, rope_parameters=rope)
-    theirs = theirs_saved(config, tmp_path, randomise)
-    if spelling != "rope_parameters":
-        respell(tmp_path, spelling)
+    theirs = save_reference(their_token_case, tmp_path)
     ours = load_model(tmp_path)
-    for length in (ORIGINAL, ORIGINAL + 1, BEYOND):
-        assert_same_logits(ours, theirs, same_tokens(length), assert_close)
-    save_model(ours, tmp_path / "again")
-    assert load_model(tmp_path / "again").config == ours.config
-    assert_same_logits(ours, load_theirs(tmp_path / "again"), same_tokens(BEYOND), assert_close)
+    mask = torch.ones(3, 12, dtype=torch.bool)
+    mask[0, 7:], mask[1, 1:] = False, False
+    inputs: Inputs = {"tokens": torch.randint(VOCAB_SIZE, (3, 12)), "mask": mask}
+    if isinstance(ours, EncoderDecoder):
+        inputs["decoder_tokens"] = torch.randint(VOCAB_SIZE, (3, 5))
+    with torch.no_grad():
+        out = ours(**inputs)
+    wanted = call_reference(their_token_case, theirs, inputs | {"mask": mask.long()})
+    logits = out.logits if not isinstance(ours, Encoder) or out.logits is not None else out.hidden
+    is_by_token = not isinstance(ours, EncoderDecoder) and wanted.ndim == 3
+    assert_close(logits[mask] if is_by_token else logits, wanted[mask] if is_by_token else wanted)
 
 
-@pytest.mark.parametrize("kind", SCALINGS)
-def test_every_rope_type_with_a_cache_across_the_original_context(
-    kind: str, tmp_path: Path, randomise: Randomise, assert_close: Check
+@torch.no_grad()
+def test_cached_logits_equal_the_reference_chunk_by_chunk(
+    their_decoder_case: Any, tmp_path: Path, save_reference: Any, assert_close: Check
 ) -> None:
-    rope = {"rope_type": kind, "rope_theta": 50.0, **SCALINGS[kind]}
-    config = llama(max_position_embeddings=STRETCHED, rope_parameters=rope)
-    theirs = theirs_saved(config, tmp_path, randomise)
-    chunks = [ORIGINAL - 1, 1, 1, 13, 3, 1, 6]
-    tokens = same_tokens(sum(chunks))
-    assert_same_cached_logits(load_model(tmp_path), theirs, tokens, chunks, assert_close)
+    theirs = save_reference(their_decoder_case, tmp_path)
+    ours = load_model(tmp_path)
+    assert isinstance(ours, Decoder)
+    assert_same_cached_logits(ours, theirs, torch.randint(VOCAB_SIZE, (2, 12)), [5, 1, 1, 4, 1], assert_close)
 
 
-def test_what_a_scaling_leaves_out_is_taken_from_the_rest_of_the_config(
-    tmp_path: Path, randomise: Randomise, assert_close: Check
+@torch.no_grad()
+def assert_same_cached_logits(
+    ours: Decoder, theirs: Any, tokens: Tensor, chunks: Sequence[int], assert_close: Check
 ) -> None:
-    """As Phi-3 does: the original length beside the scaling, and no factor in it."""
-    factors = {"short_factor": [1.0, 1.5, 2], "long_factor": [1.0, 3.0, 9]}
-    rope = {"rope_type": "longrope", "rope_theta": 50.0, **factors}
-    config = llama(
-        max_position_embeddings=STRETCHED, original_max_position_embeddings=ORIGINAL, rope_parameters=rope
+    caches, past, num_cached = ours.new_caches(), None, 0
+    for chunk in tokens.split(list(chunks), dim=1):
+        context = Context.dense(chunk, specs=ours.cache_specs(), caches=caches, num_cached=num_cached)
+        wanted = theirs(chunk, past_key_values=past, use_cache=True)
+        assert_close(ours(chunk, context).logits, wanted.logits)
+        past, num_cached = wanted.past_key_values, num_cached + chunk.shape[1]
+
+
+def test_greedy_generation_equals_the_reference(
+    their_decoder_case: Any, tmp_path: Path, save_reference: Any
+) -> None:
+    theirs = save_reference(their_decoder_case, tmp_path)
+    ours = load_model(tmp_path)
+    assert isinstance(ours, Decoder)
+    prompts = torch.randint(VOCAB_SIZE, (3, 6))
+    wanted = theirs.generate(
+        prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=16, do_sample=False, pad_token_id=0
     )
-    theirs = theirs_saved(config, tmp_path, randomise)
-    assert_same_logits(load_model(tmp_path), theirs, same_tokens(BEYOND), assert_close)
+    answers = Engine(ours).generate(prompts.tolist(), SamplingParams(temperature=0, max_tokens=16))
+    assert [answer.tokens for answer in answers] == wanted[:, 6:].tolist()
 
 
-# --- old checkpoints ---------------------------------------------------------------------------------------
-
-
-OLD_GPT2 = """{
-  "activation_function": "gelu_new", "architectures": ["GPT2LMHeadModel"], "attn_pdrop": 0.1, "bos_token_id": 60,
-  "embd_pdrop": 0.1, "eos_token_id": 60, "initializer_range": 0.02, "layer_norm_epsilon": 1e-05,
-  "model_type": "gpt2", "n_ctx": 32, "n_embd": 24, "n_head": 4, "n_layer": 3, "n_positions": 32,
-  "resid_pdrop": 0.1, "summary_activation": null, "summary_first_dropout": 0.1, "summary_proj_to_labels": true,
-  "summary_type": "cls_index", "summary_use_proj": true, "vocab_size": 61,
-  "task_specific_params": {"text-generation": {"do_sample": true, "max_length": 50}}
-}"""
-
-
-@pytest.mark.parametrize("has_head", [False, True])
-def test_gpt2_as_openai_published_it_loads(
-    has_head: bool, tmp_path: Path, randomise: Randomise, assert_close: Check
+def test_special_tokens_are_not_made_up(
+    referenced_case: Any, tmp_path: Path, randomise: Any, load_reference: Any
 ) -> None:
-    """No prefix on any name, the causal masks of each layer beside the weights, perhaps the tied head twice."""
-    theirs = theirs_saved(gpt2(), tmp_path, randomise)
-    tensors = {
-        name.removeprefix("transformer."): tensor.clone()
-        for name, tensor in load_file(tmp_path / "model.safetensors").items()
-    }
-    for layer in range(3):
-        tensors[f"h.{layer}.attn.bias"] = torch.ones(1, 1, 32, 32).tril()
-        tensors[f"h.{layer}.attn.masked_bias"] = torch.tensor(-1e4)
-    if has_head:
-        tensors["lm_head.weight"] = tensors["wte.weight"].clone()
-    save_file(tensors, tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_text(OLD_GPT2, "utf-8")
-    assert_same_logits(load_model(tmp_path), theirs, same_tokens(), assert_close)
-
-
-def test_llama_with_saved_rotary_frequencies_loads(
-    tmp_path: Path, randomise: Randomise, assert_close: Check
-) -> None:
-    theirs = theirs_saved(llama(), tmp_path, randomise)
-    tensors = {name: tensor.clone() for name, tensor in load_file(tmp_path / "model.safetensors").items()}
-    for layer in range(2):
-        tensors[f"model.layers.{layer}.self_attn.rotary_emb.inv_freq"] = torch.ones(PAIRS)
-    save_file(tensors, tmp_path / "model.safetensors")
-    assert_same_logits(load_model(tmp_path), theirs, same_tokens(), assert_close)
+    """Without these keys transformers would stop a Llama at its token 2, whatever that is in our vocabulary."""
+    save_model(randomise(build_model(referenced_case.config)), tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    assert config["eos_token_id"] is None
+    theirs = load_reference(tmp_path)
+    if theirs.can_generate():
+        assert theirs.generation_config.eos_token_id is None

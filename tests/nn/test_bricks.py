@@ -8,19 +8,20 @@ from torch import nn
 from malmoi.core.errors import ConfigError, RequestError
 from malmoi.nn.attend import AttentionRule
 from malmoi.nn.attention import Attention, head_width
-from malmoi.nn.block import Block, PreNorm
-from malmoi.nn.cache import CacheSpec, DenseCache, PagedCache
+from malmoi.nn.block import Block, PostNorm, PreNorm, Sandwich
+from malmoi.nn.cache import DenseCache, KeyValueSpec, PagedCache
 from malmoi.nn.context import Context
-from malmoi.nn.embedding import Embedding
+from malmoi.nn.embedding import Embedding, LearnedPositions
 from malmoi.nn.linear import Linear
 from malmoi.nn.mlp import MLP, GatedMLP, gelu_tanh
 from malmoi.nn.norm import LayerNorm, RMSNorm
 from malmoi.nn.rope import Rope, RopeConfig
 
+SPEC = KeyValueSpec(num_kv_heads=1, head_dim=2)
+
 
 def attention(num_heads: int = 4, num_kv_heads: int = 2) -> Attention:
     return Attention(
-        0,
         hidden_size=16,
         num_heads=num_heads,
         num_kv_heads=num_kv_heads,
@@ -57,7 +58,7 @@ def test_linear_computes_in_the_precision_of_its_input_and_returns_gradients_in_
 
 def test_feed_forward_networks_are_their_formulas() -> None:
     x = torch.randn(1, 3, 8)
-    context = Context.packed([3], num_layers=0)
+    context = Context.packed([3], specs=[])
     mlp, gated = MLP(8, 12, activation=gelu_tanh, bias=True), GatedMLP(8, 12)
     assert torch.equal(mlp(x, context), mlp.down(F.gelu(mlp.up(x), approximate="tanh")))
     assert torch.equal(gated(x, context), gated.down(F.silu(gated.gate(x)) * gated.up(x)))
@@ -65,15 +66,27 @@ def test_feed_forward_networks_are_their_formulas() -> None:
 
 def test_a_block_is_the_residual_sum_of_its_sublayers_in_order() -> None:
     norm, first, second = RMSNorm(8, eps=1e-5), GatedMLP(8, 4), GatedMLP(8, 4)
-    x, context = torch.randn(1, 3, 8), Context.packed([3], num_layers=0)
+    x, context = torch.randn(1, 3, 8), Context.packed([3], specs=[])
     out = Block(one=PreNorm(norm, first), two=PreNorm(norm, second))(x, context)
     middle = x + first(norm(x), context)
     assert torch.equal(out, middle + second(norm(middle), context))
 
 
+def test_where_a_sublayer_normalises_is_what_its_name_says() -> None:
+    class Doubled(nn.Module):
+        def forward(self, x: torch.Tensor, context: Context) -> torch.Tensor:
+            return 2 * x
+
+    x, context = torch.randn(1, 3, 8), Context.packed([3], specs=[])
+    first, second = RMSNorm(8, eps=0.0), LayerNorm(8, eps=0.0)
+    assert torch.equal(PreNorm(first, Doubled())(x, context), x + 2 * first(x))
+    assert torch.equal(PostNorm(Doubled(), first)(x, context), first(x + 2 * x))
+    assert torch.equal(Sandwich(first, Doubled(), second)(x, context), x + second(2 * first(x)))
+
+
 def test_learned_positions_restart_in_each_packed_sequence() -> None:
-    embedding = Embedding(10, 8, max_positions=4)
-    packed = embedding(torch.tensor([[5, 6, 7, 5, 6]]), Context.packed([3, 2], num_layers=0))
+    embedding = Embedding(10, 8, positions=LearnedPositions(4, 8))
+    packed = embedding(torch.tensor([[5, 6, 7, 5, 6]]), Context.packed([3, 2], specs=[]))
     assert torch.equal(packed[0, :2], packed[0, 3:])
 
 
@@ -88,14 +101,14 @@ def test_learned_positions_restart_in_each_packed_sequence() -> None:
 def test_embedding_says_what_it_has_no_row_for(tokens: list[list[int]], message: str) -> None:
     ids = torch.tensor(tokens)
     with pytest.raises(RequestError, match=message):
-        Embedding(10, 8, max_positions=4)(ids, Context.dense(ids, num_layers=0))
+        Embedding(10, 8, positions=LearnedPositions(4, 8))(ids, Context.dense(ids, specs=[]))
 
 
 def test_attention_projects_to_the_heads_of_its_spec() -> None:
-    x, context = torch.randn(1, 5, 16), Context.packed([5], num_layers=1)
+    x, context = torch.randn(1, 5, 16), Context.packed([5], specs=[SPEC])
     brick = attention()
     assert brick(x, context.rotated(nn.ModuleDict({"default": Rope(RopeConfig(), 6)}))).shape == x.shape
-    assert brick.cache_spec == CacheSpec(num_kv_heads=2, head_dim=6)
+    assert brick.cache_spec == KeyValueSpec(num_kv_heads=2, head_dim=6)
     assert brick.k.out_features == brick.v.out_features == 12
 
 
@@ -109,13 +122,13 @@ def test_heads_that_cannot_be_shared_evenly_are_refused() -> None:
 
 
 def test_a_cache_spec_counts_what_a_pool_takes() -> None:
-    pool = PagedCache(10, 3, 5, dtype=torch.bfloat16, device="cpu")
-    spec = CacheSpec(num_kv_heads=3, head_dim=5)
+    spec = KeyValueSpec(num_kv_heads=3, head_dim=5, value_dim=4)
+    pool = PagedCache(10, spec, dtype=torch.bfloat16, device="cpu")
     assert 10 * spec.bytes_per_token(2) == pool.k.nbytes + pool.v.nbytes
 
 
 def test_packed_positions_restart_and_lengths_are_those_of_the_sequence() -> None:
-    context = Context.packed([3, 1, 2], num_layers=2)
+    context = Context.packed([3, 1, 2], specs=[SPEC, SPEC])
     assert context.positions.tolist() == [[0, 1, 2, 0, 0, 1]]
     assert context.sequence_lengths.tolist() == [[3, 3, 3, 1, 2, 2]]
     assert len(context.caches) == 2
@@ -123,11 +136,11 @@ def test_packed_positions_restart_and_lengths_are_those_of_the_sequence() -> Non
 
 def test_a_dense_context_counts_what_is_cached() -> None:
     tokens = torch.zeros(2, 3, dtype=torch.long)
-    context = Context.dense(tokens, num_layers=1, caches=[DenseCache()], num_cached=4)
+    context = Context.dense(tokens, specs=[SPEC], caches=[DenseCache()], num_cached=4)
     assert context.positions.tolist() == [[4, 5, 6]] * 2
     assert context.sequence_lengths.tolist() == [[7, 7, 7]] * 2
 
 
 def test_cached_positions_without_a_cache_are_a_mistake() -> None:
     with pytest.raises(AssertionError, match="no cache that holds them"):
-        Context.dense(torch.zeros(1, 1, dtype=torch.long), num_layers=1, num_cached=4)
+        Context.dense(torch.zeros(1, 1, dtype=torch.long), specs=[SPEC], num_cached=4)

@@ -121,7 +121,7 @@ class Engine:
     def check(self, request: Request) -> None:
         """Raise RequestError if `request` could never be served."""
         self.scheduler.check(request)
-        vocab_size = self.model.head.out_features
+        vocab_size = self.model.vocab_size
         for where, ids in (("the prompt", request.tokens), ("logit_bias", request.params.logit_bias)):
             for token in ids:
                 if not 0 <= token < vocab_size:

@@ -28,11 +28,7 @@ class Runner:
         self.block_size = block_size
         self.pools = [
             PagedCache(
-                num_blocks * block_size,
-                spec.num_kv_heads,
-                spec.head_dim,
-                dtype=model.compute_dtype or model.dtype,
-                device=model.device,
+                num_blocks * block_size, spec, dtype=model.compute_dtype or model.dtype, device=model.device
             )
             for spec in model.cache_specs()
         ]

@@ -13,19 +13,22 @@ import torch
 from torch import nn
 
 from malmoi.models.huggingface import ConfigReader
+from malmoi.nn.block import Residual
 from malmoi.nn.linear import Linear
 from malmoi.nn.norm import LayerNorm, RMSNorm
-from malmoi.nn.stack import Decoder
+from malmoi.nn.stack import Model
 from malmoi.weights.rules import Rules
 
 C = TypeVar("C")
+M = TypeVar("M", bound=Model)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family(Generic[C]):
-    """One architecture, as `registry` finds it.
+    """One architecture, as `registry` finds it; a page has one for each `model_type` that it describes.
 
-    `model_type` and `architecture` are what `config.json` calls it. `ignored_tensors` are patterns of buffers
+    `model_type` and `architecture` are what `config.json` calls it; where the architecture depends on the head,
+    `write_config` says "architectures" itself. `ignored_tensors` are patterns of buffers
     that old checkpoints saved beside their weights (causal masks, rotary frequencies); `optional_prefix` is one
     that some checkpoints leave off every name but the head's.
     """
@@ -33,7 +36,7 @@ class Family(Generic[C]):
     model_type: str
     architecture: str
     config_class: type[C]
-    build: Callable[[C], Decoder]
+    build: Callable[[C], Model]
     rules: Callable[[C], Rules]
     read_config: Callable[[ConfigReader], C]
     write_config: Callable[[C], dict[str, Any]]
@@ -42,12 +45,13 @@ class Family(Generic[C]):
 
 
 @torch.no_grad()
-def initialise(model: Decoder, *, seed: int, std: float = 0.02) -> Decoder:
+def initialise(model: M, *, seed: int, std: float = 0.02) -> M:
     """Give a model on the CPU the weights that training starts from (mutates and returns it).
 
     Embeddings and matrices are normal with deviation `std`; the matrices that write into the residual stream
-    are scaled down by sqrt(2 * layers), so that its size does not grow with depth (Radford et al. 2019,
-    section 2.3). Biases are zero, norms one. The same seed gives the same weights, whatever the model had
+    are scaled down by the square root of how many there are, 2 * layers, so that its size does not grow with depth
+    (Radford et al. 2019, section 2.3). Biases are zero, norms one. The same seed gives the same weights, whatever
+    the model had
     before and whatever else was drawn.
 
     >>> from malmoi.models import llama
@@ -56,7 +60,8 @@ def initialise(model: Decoder, *, seed: int, std: float = 0.02) -> Decoder:
     0.02
     """
     generator = torch.Generator().manual_seed(seed)
-    residual_std = std / (2 * len(model.blocks)) ** 0.5
+    num_residual = sum(isinstance(module, Residual) for module in model.modules())
+    residual_std = std / max(1, num_residual) ** 0.5
     for name, module in model.named_modules():
         if isinstance(module, Linear):
             writes_residual = name.endswith((".out", ".down"))

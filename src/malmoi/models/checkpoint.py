@@ -17,14 +17,14 @@ from malmoi.core.files import read_json, write_json
 from malmoi.models.base import Family
 from malmoi.models.huggingface import ConfigReader
 from malmoi.models.registry import family_of, find_family
-from malmoi.nn.stack import Decoder
+from malmoi.nn.stack import Model
 from malmoi.weights.files import read_tensors, write_tensors
 from malmoi.weights.hub import resolve
 from malmoi.weights.patterns import match
 from malmoi.weights.rules import Rules
 
 
-def build_model(config: Any) -> Decoder:
+def build_model(config: Any) -> Model:
     """The network of a configuration, with PyTorch's default weights, that remembers its configuration.
 
     Under `torch.device("meta")` it takes no memory: enough to count parameters. Raises ConfigError if the
@@ -48,7 +48,7 @@ def load_config(directory: str | Path) -> Any:
     return _read_config(Path(directory))[1]
 
 
-def load_model(path_or_hub_id: str | Path, *, dtype: torch.dtype | None = None) -> Decoder:
+def load_model(path_or_hub_id: str | Path, *, dtype: torch.dtype | None = None) -> Model:
     """Load the model of a directory or hub id onto the CPU, for inference or further training.
 
     `dtype=None` keeps the precision of the file. Then the weights of most families are the file itself, mapped
@@ -73,7 +73,7 @@ def load_model(path_or_hub_id: str | Path, *, dtype: torch.dtype | None = None) 
     return model.eval() if dtype is None else model.to(dtype).eval()
 
 
-def save_model(model: Decoder, directory: str | Path, *, dtype: torch.dtype | None = None) -> None:
+def save_model(model: Model, directory: str | Path, *, dtype: torch.dtype | None = None) -> None:
     """Write the weights and `config.json` of `model` into `directory`, each atomically.
 
     `dtype=None` keeps the weights' own precision. Tokenizer, chat template and `generation_config.json` are
@@ -129,7 +129,7 @@ def _without_leftovers(family: Family[Any], tensors: Mapping[str, Tensor]) -> di
     }
 
 
-def _tied_names(model: Decoder) -> dict[str, str]:
+def _tied_names(model: Model) -> dict[str, str]:
     """The further names of tied parameters, each with the first name of the same one."""
     first_names: dict[nn.Parameter, str] = {}
     names = {
@@ -139,7 +139,7 @@ def _tied_names(model: Decoder) -> dict[str, str]:
     return {name: first for name, first in names.items() if name != first}
 
 
-def _check_against(model: Decoder, rules: Rules, tensors: Mapping[str, Tensor], directory: Path) -> None:
+def _check_against(model: Model, rules: Rules, tensors: Mapping[str, Tensor], directory: Path) -> None:
     """Compare names and shapes with those that `model`, on the meta device, would be saved with."""
     expected = rules.export(unique_tensors(model))
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -166,7 +166,7 @@ def _and_more(names: list[str]) -> str:
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
-def _fill(model: Decoder, tensors: Mapping[str, Tensor], directory: Path) -> None:
+def _fill(model: Model, tensors: Mapping[str, Tensor], directory: Path) -> None:
     """Put the tensors into a model that was built without memory, tied places once."""
     tied = _tied_names(model)
     for name, first in tied.items():
@@ -176,9 +176,10 @@ def _fill(model: Decoder, tensors: Mapping[str, Tensor], directory: Path) -> Non
                 "checkpoint has two that differ. Set tie_word_embeddings to false in config.json."
             )
     filled: dict[str, nn.Parameter] = {}
-    for name in dict(model.named_parameters(remove_duplicate=False)):
+    for name, empty in dict(model.named_parameters(remove_duplicate=False)).items():
         first = tied.get(name, name)
         if first not in filled:
-            filled[first] = nn.Parameter(tensors[first].contiguous())  # a copy only of what was transposed
+            tensor = tensors[first].contiguous()  # a copy only of what was transposed
+            filled[first] = nn.Parameter(tensor, requires_grad=empty.requires_grad)
         module, _, key = name.rpartition(".")
         setattr(model.get_submodule(module), key, filled[first])

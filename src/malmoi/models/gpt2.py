@@ -13,7 +13,7 @@ from malmoi.models.huggingface import ConfigReader
 from malmoi.nn.attend import AttentionRule
 from malmoi.nn.attention import Attention, head_width
 from malmoi.nn.block import Block, PreNorm
-from malmoi.nn.embedding import Embedding
+from malmoi.nn.embedding import Embedding, LearnedPositions
 from malmoi.nn.linear import Linear
 from malmoi.nn.mlp import MLP, gelu_tanh
 from malmoi.nn.norm import LayerNorm
@@ -54,7 +54,9 @@ def build(config: GPT2Config) -> Decoder:
     """The network. Raises ConfigError if the heads cannot share the width evenly.
 
     >>> build(GPT2Config(vocab_size=64, hidden_size=16, num_layers=2, num_heads=4)).embedding.positions
-    Embedding(1024, 16)
+    LearnedPositions(
+      (table): Embedding(1024, 16)
+    )
     """
     norm = partial(LayerNorm, config.hidden_size, eps=config.norm_eps)
     head_dim = head_width(config.hidden_size, config.num_heads)
@@ -62,7 +64,6 @@ def build(config: GPT2Config) -> Decoder:
     def block(layer: int) -> Block:
         scale = head_dim**-0.5 if config.is_scaled else 1.0
         attention = Attention(
-            layer,
             hidden_size=config.hidden_size,
             num_heads=config.num_heads,
             num_kv_heads=config.num_heads,
@@ -75,7 +76,8 @@ def build(config: GPT2Config) -> Decoder:
         mlp = MLP(config.hidden_size, config.intermediate_size, activation=gelu_tanh, bias=True)
         return Block(attention=PreNorm(norm(), attention), ffn=PreNorm(norm(), mlp))
 
-    embedding = Embedding(config.vocab_size, config.hidden_size, max_positions=config.max_positions)
+    positions = LearnedPositions(config.max_positions, config.hidden_size)
+    embedding = Embedding(config.vocab_size, config.hidden_size, positions=positions)
     head = Linear(config.hidden_size, config.vocab_size, bias=False)
     if config.is_tied:
         head.weight = embedding.tokens.weight
@@ -84,6 +86,7 @@ def build(config: GPT2Config) -> Decoder:
         blocks=[block(layer) for layer in range(config.num_layers)],
         norm=norm(),
         head=head,
+        vocab_size=config.vocab_size,
         max_positions=config.max_positions,
     )
 
@@ -97,7 +100,7 @@ def rules(config: GPT2Config) -> Rules:
     return Rules(
         [
             Rename("transformer.wte.weight", "embedding.tokens.weight"),
-            Rename("transformer.wpe.weight", "embedding.positions.weight"),
+            Rename("transformer.wpe.weight", "embedding.positions.table.weight"),
             Rename(theirs + "ln_1.{}", ours + "attention.norm.{}"),
             Transpose(fused + "weight")
             >> Split(fused + "weight", [name + "weight" for name in qkv], dim=0, sizes=sizes),
@@ -156,14 +159,16 @@ def write_config(config: GPT2Config) -> dict[str, Any]:
     }
 
 
-FAMILY = Family(
-    model_type="gpt2",
-    architecture="GPT2LMHeadModel",
-    config_class=GPT2Config,
-    build=build,
-    rules=rules,
-    read_config=read_config,
-    write_config=write_config,
-    ignored_tensors=("transformer.h.{}.attn.bias", "transformer.h.{}.attn.masked_bias"),
-    optional_prefix="transformer.",
+FAMILIES = (
+    Family(
+        model_type="gpt2",
+        architecture="GPT2LMHeadModel",
+        config_class=GPT2Config,
+        build=build,
+        rules=rules,
+        read_config=read_config,
+        write_config=write_config,
+        ignored_tensors=("transformer.h.{}.attn.bias", "transformer.h.{}.attn.masked_bias"),
+        optional_prefix="transformer.",
+    ),
 )

@@ -42,7 +42,8 @@ NEUTRAL_VALUES: Mapping[str, object] = {
 
 
 class ConfigReader:
-    """One `config.json`, read key by key. A key whose value is null counts as absent.
+    """One `config.json`, read key by key. A key whose value is null counts as absent;
+    `nulls` has their names, for the few where null is an answer and absence another.
 
     >>> reader = ConfigReader({"hidden_size": 64, "rope_thetta": 5e5}, where="config.json")
     >>> reader.positive("hidden_size", int)
@@ -55,6 +56,7 @@ class ConfigReader:
 
     def __init__(self, raw: Mapping[str, Any], *, where: str) -> None:
         self.raw = {key: value for key, value in raw.items() if value is not None}
+        self.nulls = raw.keys() - self.raw.keys()
         self.where = where
         self._unread = {
             key

@@ -3,11 +3,16 @@
 Llama 2 brought grouped queries to its larger sizes (arXiv:2307.09288, section 2.2), Llama 3 a rotary scaling
 for long contexts (arXiv:2407.21783, section 3.4.2). Everything here is a brick of `nn/`; the page only says
 which. Every family's page has this order: Config, presets, `build`, `rules`, `read_config`, `write_config`.
+
+Most decoders since are Llama with an idea or two more, so the parts of this page are functions that their pages
+call: `assemble` is the frame, `attention` and `swiglu` fill it. Read next: `mistral.py`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
+
+from torch import nn
 
 from malmoi.models.base import Family
 from malmoi.models.huggingface import ConfigReader
@@ -21,12 +26,12 @@ from malmoi.nn.mlp import GatedMLP
 from malmoi.nn.norm import RMSNorm
 from malmoi.nn.rope import Rope, RopeConfig
 from malmoi.nn.stack import Decoder
-from malmoi.weights.rules import Rename, Rules
+from malmoi.weights.rules import Rules, renames
 
 
 @dataclass(frozen=True, kw_only=True)
-class LlamaConfig:
-    """A Llama's shape. `head_dim` is free of `hidden_size / num_heads`, as Hugging Face allows."""
+class LlamaShape:
+    """What every decoder of this line has. `head_dim` is free of `hidden_size / num_heads`, as Hugging Face allows."""
 
     vocab_size: int
     hidden_size: int
@@ -39,6 +44,12 @@ class LlamaConfig:
     norm_eps: float = 1e-5
     rope: RopeConfig = field(default_factory=RopeConfig)
     is_tied: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlamaConfig(LlamaShape):
+    """A Llama, with the biases that some of its descendants have."""
+
     has_attention_bias: bool = False
     has_mlp_bias: bool = False
 
@@ -72,7 +83,7 @@ def sized(depth: int, *, vocab_size: int, max_positions: int) -> LlamaConfig:
 
 
 def build(config: LlamaConfig) -> Decoder:
-    """The network: what makes Llama Llama is these twenty lines. Raises ConfigError if heads do not fit.
+    """The network: before each sublayer an RMSNorm. Raises ConfigError if heads do not fit.
 
     >>> build(sized(2, vocab_size=256, max_positions=64)).blocks[0].ffn.mixer
     GatedMLP(
@@ -81,22 +92,21 @@ def build(config: LlamaConfig) -> Decoder:
       (down): Linear(in_features=192, out_features=64, bias=False)
     )
     """
-    norm = partial(RMSNorm, config.hidden_size, eps=config.norm_eps)
+    has_bias = config.has_attention_bias
+    return assemble(
+        config,
+        lambda layer: pre_norm_block(
+            config,
+            attention(config, bias=has_bias, out_bias=has_bias),
+            swiglu(config, bias=config.has_mlp_bias),
+        ),
+    )
 
-    def block(layer: int) -> Block:
-        attention = Attention(
-            layer,
-            hidden_size=config.hidden_size,
-            num_heads=config.num_heads,
-            num_kv_heads=config.num_kv_heads,
-            head_dim=config.head_dim,
-            rule=AttentionRule(),
-            bias=config.has_attention_bias,
-            out_bias=config.has_attention_bias,
-        )
-        ffn = GatedMLP(config.hidden_size, config.intermediate_size, bias=config.has_mlp_bias)
-        return Block(attention=PreNorm(norm(), attention), ffn=PreNorm(norm(), ffn))
 
+def assemble(
+    config: LlamaShape, block: Callable[[int], Block], *, ropes: dict[str, Rope] | None = None
+) -> Decoder:
+    """The frame: an embedding, the `block` of each layer, a last norm, a head; one rotation for all, or `ropes`."""
     embedding = Embedding(config.vocab_size, config.hidden_size)
     head = Linear(config.hidden_size, config.vocab_size, bias=False)
     if config.is_tied:
@@ -104,64 +114,115 @@ def build(config: LlamaConfig) -> Decoder:
     return Decoder(
         embedding=embedding,
         blocks=[block(layer) for layer in range(config.num_layers)],
-        norm=norm(),
+        norm=norm(config),
         head=head,
+        vocab_size=config.vocab_size,
         max_positions=config.max_positions,
-        ropes={"default": Rope(config.rope, config.head_dim)},
+        ropes=ropes or {"default": Rope(config.rope, config.head_dim)},
     )
 
 
-def rules(config: LlamaConfig) -> Rules:
+def pre_norm_block(config: LlamaShape, mixer: nn.Module, ffn: nn.Module) -> Block:
+    """The two sublayers, each behind a norm."""
+    return Block(attention=PreNorm(norm(config), mixer), ffn=PreNorm(norm(config), ffn))
+
+
+def norm(config: LlamaShape) -> RMSNorm:
+    """RMSNorm over the residual stream."""
+    return RMSNorm(config.hidden_size, eps=config.norm_eps)
+
+
+def attention(config: LlamaShape, **parts: Any) -> Attention:
+    """Grouped-query attention with rotary positions; `parts` are what a family changes or puts in."""
+    shape = {name: getattr(config, name) for name in ("hidden_size", "num_heads", "num_kv_heads", "head_dim")}
+    return Attention(**(shape | {"rule": AttentionRule()} | parts))
+
+
+def swiglu(config: LlamaShape, *, bias: bool = False) -> GatedMLP:
+    """The feed-forward sublayer."""
+    return GatedMLP(config.hidden_size, config.intermediate_size, bias=bias)
+
+
+FRAME_NAMES = {
+    "model.embed_tokens.weight": "embedding.tokens.weight",
+    "model.norm.weight": "norm.weight",
+    "lm_head.weight": "head.weight",
+    "model.layers.{}.input_layernorm.weight": "blocks.{}.attention.norm.weight",
+    "model.layers.{}.post_attention_layernorm.weight": "blocks.{}.ffn.norm.weight",
+}
+ATTENTION_NAMES = {
+    "model.layers.{}.self_attn.q_proj.{}": "blocks.{}.attention.mixer.q.{}",
+    "model.layers.{}.self_attn.k_proj.{}": "blocks.{}.attention.mixer.k.{}",
+    "model.layers.{}.self_attn.v_proj.{}": "blocks.{}.attention.mixer.v.{}",
+    "model.layers.{}.self_attn.o_proj.{}": "blocks.{}.attention.mixer.out.{}",
+}
+MLP_NAMES = {
+    "model.layers.{}.mlp.gate_proj.{}": "blocks.{}.ffn.mixer.gate.{}",
+    "model.layers.{}.mlp.up_proj.{}": "blocks.{}.ffn.mixer.up.{}",
+    "model.layers.{}.mlp.down_proj.{}": "blocks.{}.ffn.mixer.down.{}",
+}
+
+
+def rules(config: LlamaShape) -> Rules:
     """Hugging Face's names and ours."""
-    theirs, ours = "model.layers.{}.", "blocks.{}."
-    names = {
-        "model.embed_tokens.weight": "embedding.tokens.weight",
-        theirs + "input_layernorm.weight": ours + "attention.norm.weight",
-        theirs + "self_attn.q_proj.{}": ours + "attention.mixer.q.{}",
-        theirs + "self_attn.k_proj.{}": ours + "attention.mixer.k.{}",
-        theirs + "self_attn.v_proj.{}": ours + "attention.mixer.v.{}",
-        theirs + "self_attn.o_proj.{}": ours + "attention.mixer.out.{}",
-        theirs + "post_attention_layernorm.weight": ours + "ffn.norm.weight",
-        theirs + "mlp.gate_proj.{}": ours + "ffn.mixer.gate.{}",
-        theirs + "mlp.up_proj.{}": ours + "ffn.mixer.up.{}",
-        theirs + "mlp.down_proj.{}": ours + "ffn.mixer.down.{}",
-        "model.norm.weight": "norm.weight",
-        "lm_head.weight": "head.weight",
-    }
-    return Rules([Rename(source, target) for source, target in names.items()])
+    return Rules(renames(FRAME_NAMES | ATTENTION_NAMES | MLP_NAMES))
 
 
 def read_config(reader: ConfigReader) -> LlamaConfig:
     """A `config.json` of transformers 4 or 5. Raises ConfigError on a value that asks for another network."""
-    reader.require("hidden_act", "silu")
-    reader.require(
-        "rope_interleaved", False
-    )  # SmolLM says it; True would be the paper's pairing of neighbours
-    reader.disregard("attention_dropout")  # training's business
+    # SmolLM says it; True would be the paper's pairing of neighbours.
+    reader.require("rope_interleaved", False)
     reader.disregard("pretraining_tp")  # only the order of a sum
-    hidden_size = reader.positive("hidden_size", int)
-    num_heads = reader.positive("num_attention_heads", int)
-    max_positions = reader.positive("max_position_embeddings", int, 2048)
-    has_head_dim = "head_dim" in reader.raw
     return LlamaConfig(
-        vocab_size=reader.positive("vocab_size", int),
-        hidden_size=hidden_size,
-        intermediate_size=reader.positive("intermediate_size", int),
-        num_layers=reader.positive("num_hidden_layers", int),
-        num_heads=num_heads,
-        num_kv_heads=reader.positive("num_key_value_heads", int, num_heads),
-        head_dim=reader.positive("head_dim", int) if has_head_dim else head_width(hidden_size, num_heads),
-        max_positions=max_positions,
-        norm_eps=reader.positive("rms_norm_eps", float, 1e-6),
-        rope=read_rope(reader, max_positions=max_positions),
-        is_tied=reader.take("tie_word_embeddings", bool, False),
+        **read_shape(reader),
         has_attention_bias=reader.take("attention_bias", bool, False),
         has_mlp_bias=reader.take("mlp_bias", bool, False),
     )
 
 
+def read_shape(
+    reader: ConfigReader,
+    *,
+    num_kv_heads: int | None = None,
+    head_dim: int | None = None,
+    max_positions: int = 2048,
+    is_tied: bool = False,
+) -> dict[str, Any]:
+    """The fields of `LlamaShape`; the arguments are what a family takes where its file says nothing."""
+    reader.require("hidden_act", "silu")
+    reader.disregard("attention_dropout")  # training's business
+    hidden_size = reader.positive("hidden_size", int)
+    num_heads = reader.positive("num_attention_heads", int)
+    max_positions = reader.positive("max_position_embeddings", int, max_positions)
+    has_head_dim = "head_dim" in reader.raw or head_dim is not None
+    return {
+        "vocab_size": reader.positive("vocab_size", int),
+        "hidden_size": hidden_size,
+        "intermediate_size": reader.positive("intermediate_size", int),
+        "num_layers": reader.positive("num_hidden_layers", int),
+        "num_heads": num_heads,
+        "num_kv_heads": reader.positive("num_key_value_heads", int, num_kv_heads or num_heads),
+        "head_dim": reader.positive("head_dim", int, head_dim or 0)
+        if has_head_dim
+        else head_width(hidden_size, num_heads),
+        "max_positions": max_positions,
+        "norm_eps": reader.positive("rms_norm_eps", float, 1e-6),
+        "rope": read_rope(reader, max_positions=max_positions),
+        "is_tied": reader.take("tie_word_embeddings", bool, is_tied),
+    }
+
+
 def write_config(config: LlamaConfig) -> dict[str, Any]:
-    """`read_config` run backwards. Both spellings of the rotary base, for readers of either age."""
+    """`read_config` run backwards."""
+    return {
+        **write_shape(config),
+        "attention_bias": config.has_attention_bias,
+        "mlp_bias": config.has_mlp_bias,
+    }
+
+
+def write_shape(config: LlamaShape) -> dict[str, Any]:
+    """`read_shape` run backwards. Both spellings of the rotary base, for readers of either age."""
     rope = write_rope(config.rope)
     return {
         "vocab_size": config.vocab_size,
@@ -177,19 +238,19 @@ def write_config(config: LlamaConfig) -> dict[str, Any]:
         "rope_scaling": rope if config.rope.scaling else None,
         "rope_parameters": rope,
         "tie_word_embeddings": config.is_tied,
-        "attention_bias": config.has_attention_bias,
-        "mlp_bias": config.has_mlp_bias,
         "hidden_act": "silu",
     }
 
 
-FAMILY = Family(
-    model_type="llama",
-    architecture="LlamaForCausalLM",
-    config_class=LlamaConfig,
-    build=build,
-    rules=rules,
-    read_config=read_config,
-    write_config=write_config,
-    ignored_tensors=("model.layers.{}.self_attn.rotary_emb.inv_freq",),
+FAMILIES = (
+    Family(
+        model_type="llama",
+        architecture="LlamaForCausalLM",
+        config_class=LlamaConfig,
+        build=build,
+        rules=rules,
+        read_config=read_config,
+        write_config=write_config,
+        ignored_tensors=("model.layers.{}.self_attn.rotary_emb.inv_freq",),
+    ),
 )

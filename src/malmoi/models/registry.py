@@ -1,23 +1,29 @@
 """Which page describes a checkpoint: `model_type` of its `config.json` -> a family.
 
-A page is imported when it is asked for. A new family is one more line in `_PAGES`, one page, and one line in
-`tests/models/conftest.py`, which puts it under the laws that all families obey.
+A page is imported when it is asked for. A new family is one more line in `_PAGES`, one page, and one file in
+`tests/models/families/`, which puts it under the laws that all families obey.
 """
 
+import difflib
 import importlib
 from typing import Any
 
 from malmoi.core.errors import ConfigError
 from malmoi.models.base import Family
 
-_PAGES = {"gpt2": "malmoi.models.gpt2", "llama": "malmoi.models.llama"}
+_PAGES = {
+    "gpt2": "gpt2",
+    "llama": "llama",
+    "mistral": "mistral",
+}
+"""Which page of `malmoi.models` describes a `model_type`."""
 
 
 def family_names() -> list[str]:
     """Every `model_type` that can be loaded.
 
-    >>> family_names()
-    ['gpt2', 'llama']
+    >>> "llama" in family_names()
+    True
     """
     return sorted(_PAGES)
 
@@ -29,18 +35,22 @@ def find_family(model_type: str) -> Family[Any]:
     'LlamaForCausalLM'
     """
     if model_type not in _PAGES:
+        near = difflib.get_close_matches(model_type, _PAGES, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ConfigError(
-            f"model_type={model_type!r} is not a family that Malmoi has. It has: {', '.join(family_names())}."
+            f"model_type={model_type!r} is not a family that Malmoi has.{hint} It has: {', '.join(family_names())}."
         )
-    family: Family[Any] = importlib.import_module(_PAGES[model_type]).FAMILY
-    return family
+    families: tuple[Family[Any], ...] = importlib.import_module(
+        f"malmoi.models.{_PAGES[model_type]}"
+    ).FAMILIES
+    return next(family for family in families if family.model_type == model_type)
 
 
 def family_of(config: object) -> Family[Any]:
     """The family whose configuration `config` is. Raises ConfigError if it is of none."""
     for model_type in _PAGES:
         family = find_family(model_type)
-        if isinstance(config, family.config_class):
+        if type(config) is family.config_class:  # a family's configuration may extend another's
             return family
     raise ConfigError(
         f"{type(config).__name__} is the configuration of no family. Use the Config of a page of malmoi.models."

@@ -1,4 +1,4 @@
-"""Self-attention: project, rotate, store, attend, project back.
+"""Attention layers: project, rotate, store, attend, project back.
 
 The brick names the three nouns in the order of `forward`: the context's rotation, the layer's cache (what
 stores), the rule (what is said), and `attend` (what computes). Read next: `block`, `models/llama.py`.
@@ -9,24 +9,26 @@ from torch import Tensor, nn
 
 from malmoi.core.errors import ConfigError
 from malmoi.nn.attend import AttentionRule, attend
-from malmoi.nn.cache import CacheSpec
+from malmoi.nn.cache import CachedLayer, KeyValueSpec, LayerCache
 from malmoi.nn.context import Context
 from malmoi.nn.linear import Linear
 from malmoi.nn.rope import rotate
 
 
-class Attention(nn.Module):
+class Attention(CachedLayer):
     """Grouped-query self-attention (Ainslie et al. 2023, arXiv:2305.13245, section 2.2).
 
-    `num_kv_heads == num_heads` is multi-head attention, `num_kv_heads == 1` multi-query attention. `layer` is
-    the index of its cache in the context. `rope` names the rotation of the context that turns queries and keys;
-    None leaves them as they are (GPT-2). `bias` is that of the projections to q, k and v, `out_bias` of the last.
+    `num_kv_heads == num_heads` is multi-head attention, `num_kv_heads == 1` multi-query attention. `rope` names the
+    rotation of the context that turns queries and keys; None leaves them as they are (GPT-2). `bias` is that of the
+    projections to q, k and v, `out_bias` of the last. What a family puts between projection and rotation comes in as
+    `q_norm` and `k_norm`, modules over heads (..., N, H); what it adds to the scores, as `score_bias`, a module
+    (T, S) -> (N, T, S) (`relative.RelativeBias`).
 
     A forward stores the keys and values of its tokens in the cache (mutates it). Raises ConfigError if the
     heads cannot be shared evenly.
 
     >>> attention = Attention(
-    ...     0, hidden_size=8, num_heads=4, num_kv_heads=2, head_dim=6, rule=AttentionRule(), rope=None
+    ...     hidden_size=8, num_heads=4, num_kv_heads=2, head_dim=6, rule=AttentionRule(), rope=None
     ... )
     >>> attention.q.weight.shape, attention.k.weight.shape, attention.out.weight.shape
     (torch.Size([24, 8]), torch.Size([12, 8]), torch.Size([8, 24]))
@@ -34,7 +36,6 @@ class Attention(nn.Module):
 
     def __init__(
         self,
-        layer: int,
         *,
         hidden_size: int,
         num_heads: int,
@@ -44,6 +45,9 @@ class Attention(nn.Module):
         rope: str | None = "default",
         bias: bool = False,
         out_bias: bool = False,
+        q_norm: nn.Module | None = None,
+        k_norm: nn.Module | None = None,
+        score_bias: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if num_heads % num_kv_heads:
@@ -52,23 +56,68 @@ class Attention(nn.Module):
                 f"num_heads={num_heads} is not divisible by num_kv_heads={num_kv_heads}. "
                 f"Use a divisor of {num_heads} ({divisors})."
             )
-        self.layer, self.head_dim, self.rule, self.rope = layer, head_dim, rule, rope
-        self.cache_spec = CacheSpec(num_kv_heads=num_kv_heads, head_dim=head_dim)
+        self.head_dim, self.rule, self.rope = head_dim, rule, rope
+        self.cache_spec = KeyValueSpec(num_kv_heads=num_kv_heads, head_dim=head_dim, window=rule.window)
         self.q = Linear(hidden_size, num_heads * head_dim, bias=bias)
         self.k = Linear(hidden_size, num_kv_heads * head_dim, bias=bias)
         self.v = Linear(hidden_size, num_kv_heads * head_dim, bias=bias)
         self.out = Linear(num_heads * head_dim, hidden_size, bias=out_bias)
+        self.q_norm = q_norm or nn.Identity()
+        self.k_norm = k_norm or nn.Identity()
+        self.score_bias = score_bias
 
     def forward(self, x: Float[Tensor, "B T D"], context: Context) -> Float[Tensor, "B T D"]:
-        q_BTNH, k_BTKH, v_BTKH = (
-            proj(x).unflatten(-1, (-1, self.head_dim)) for proj in (self.q, self.k, self.v)
-        )
+        source = self.source(x, context)
+        q_BTNH = self.q_norm(self.q(x).unflatten(-1, (-1, self.head_dim)))
+        k_BSKH = self.k_norm(self.k(source).unflatten(-1, (-1, self.head_dim)))
+        v_BSKH = self.v(source).unflatten(-1, (-1, self.head_dim))
         if self.rope is not None:
             rotation = context.rotations[self.rope]
-            q_BTNH, k_BTKH = rotate(q_BTNH, rotation), rotate(k_BTKH, rotation)
-        key_values = context.caches[self.layer].extend(k_BTKH, v_BTKH)
-        out: Tensor = self.out(attend(q_BTNH, key_values, self.rule).flatten(-2))
+            q_BTNH, k_BSKH = rotate(q_BTNH, rotation), rotate(k_BSKH, rotation)
+        cache = context.caches[self.cache_index]
+        assert isinstance(cache, LayerCache), "attention stores keys and values, not a state"
+        key_values = cache.extend(k_BSKH, v_BSKH)
+        out: Tensor = self.out(attend(q_BTNH, key_values, self.rule, self.score_bias).flatten(-2))
         return out
+
+    def source(self, x: Float[Tensor, "B T D"], context: Context) -> Float[Tensor, "B S D"]:
+        """Where keys and values come from: the tokens themselves."""
+        return x
+
+
+class CrossAttention(Attention):
+    """Attention of a decoder over its encoder's states (Vaswani et al. 2017, arXiv:1706.03762, section 3.2.3).
+
+    The keys of `context.source` are stored as those of tokens are: in the first step there are states, later none,
+    so the projections of an empty source cost nothing and the cache gives what it has. Positions are not rotated,
+    and there is no order between the two sequences.
+    """
+
+    def __init__(
+        self,
+        *,
+        hidden_size: int,
+        num_heads: int,
+        head_dim: int,
+        scale: float | None = None,
+        bias: bool = False,
+        out_bias: bool = False,
+    ) -> None:
+        super().__init__(
+            hidden_size=hidden_size,
+            num_heads=num_heads,
+            num_kv_heads=num_heads,
+            head_dim=head_dim,
+            rule=AttentionRule(is_causal=False, scale=scale),
+            rope=None,
+            bias=bias,
+            out_bias=out_bias,
+        )
+        self.cache_spec = KeyValueSpec(num_kv_heads=num_heads, head_dim=head_dim, is_of_source=True)
+
+    def source(self, x: Float[Tensor, "B T D"], context: Context) -> Float[Tensor, "B S D"]:
+        assert context.source is not None, "a decoder that attends to a source needs Context(source=...)"
+        return context.source
 
 
 def head_width(hidden_size: int, num_heads: int) -> int:

@@ -1,7 +1,13 @@
 """Residual sublayers, and the block that runs them in order.
 
 A sublayer is a module `(x, context) -> x`: it owns its norm and its residual sum, so that a block is a list and
-knows neither. Read next: `stack`, which runs the blocks; `models/llama.py`, which fills them.
+knows neither. Where the norm stands is what tells them apart:
+
+    PreNorm    x + mixer(norm(x))              GPT-2, Llama
+    PostNorm   norm(x + mixer(x))              the Transformer of 2017, BERT, BART
+    Sandwich   x + post(mixer(pre(x)))         Gemma 2 and 3
+
+Read next: `stack`, which runs the blocks; `models/llama.py`, which fills them.
 """
 
 from jaxtyping import Float
@@ -10,10 +16,16 @@ from torch import Tensor, nn
 from malmoi.nn.context import Context
 
 
-class PreNorm(nn.Module):
+class Residual(nn.Module):
+    """What adds to the residual stream: a mixer, called as `mixer(x, context)`, and norms around it."""
+
+    mixer: nn.Module
+
+
+class PreNorm(Residual):
     """`x + mixer(norm(x))`: the residual stream itself is never normalised.
 
-    Xiong et al. 2020, arXiv:2002.04745, section 3. The mixer is called as `mixer(x, context)`.
+    Xiong et al. 2020, arXiv:2002.04745, section 3.
     """
 
     def __init__(self, norm: nn.Module, mixer: nn.Module) -> None:
@@ -22,6 +34,30 @@ class PreNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "B T D"], context: Context) -> Float[Tensor, "B T D"]:
         out: Tensor = x + self.mixer(self.norm(x), context)
+        return out
+
+
+class PostNorm(Residual):
+    """`norm(x + mixer(x))`: every sublayer hands on a normalised stream (arXiv:1706.03762, section 3.1)."""
+
+    def __init__(self, mixer: nn.Module, norm: nn.Module) -> None:
+        super().__init__()
+        self.mixer, self.norm = mixer, norm
+
+    def forward(self, x: Float[Tensor, "B T D"], context: Context) -> Float[Tensor, "B T D"]:
+        out: Tensor = self.norm(x + self.mixer(x, context))
+        return out
+
+
+class Sandwich(Residual):
+    """`x + post(mixer(pre(x)))`: what is added is normalised too (Gemma 2, arXiv:2408.00118, section 2)."""
+
+    def __init__(self, pre_norm: nn.Module, mixer: nn.Module, post_norm: nn.Module) -> None:
+        super().__init__()
+        self.pre_norm, self.mixer, self.post_norm = pre_norm, mixer, post_norm
+
+    def forward(self, x: Float[Tensor, "B T D"], context: Context) -> Float[Tensor, "B T D"]:
+        out: Tensor = x + self.post_norm(self.mixer(self.pre_norm(x), context))
         return out
 
 

@@ -8,8 +8,10 @@ may see. Two shapes come back, and `attend` knows both:
 
     DenseLayout, PackedLayout   store nothing: a forward over whole sequences
     DenseCache                  grows with each call; for loops over `model(tokens)`
+    RollingCache                keeps a window's worth and never grows
     PagedCache                  a pool of slots that many sequences share; for the engine
 
+Which of them a layer needs, its `CacheSpec` says: `KeyValueSpec` here, `state.StateSpec` for recurrent layers.
 Read next: `context`, which carries one of these a layer; `attend`, which reads what comes back.
 """
 
@@ -18,7 +20,9 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
+
+from malmoi.nn.state import StateSpec
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Rows:
     """
 
     k: Float[Tensor, "B S K H"]
-    v: Float[Tensor, "B S K H"]
+    v: Float[Tensor, "B S K Hv"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Ragged:
     """
 
     k: Float[Tensor, "1 S K H"]
-    v: Float[Tensor, "1 S K H"]
+    v: Float[Tensor, "1 S K Hv"]
     query_offsets: Int[Tensor, " offsets"]
     key_offsets: Int[Tensor, " offsets"]
 
@@ -57,31 +61,42 @@ KeyValues = Rows | Ragged
 class LayerCache(Protocol):
     """One layer's storage, as that layer sees it for one step."""
 
-    def extend(self, k: Float[Tensor, "B T K H"], v: Float[Tensor, "B T K H"]) -> KeyValues:
+    def extend(self, k: Float[Tensor, "B T K H"], v: Float[Tensor, "B T K Hv"]) -> KeyValues:
         """Store this step's keys and values (mutates the cache); return all that its queries may see."""
         ...
+
+
+# --- whole sequences: nothing is kept ----------------------------------------------------------------------
 
 
 class DenseLayout:
     """A `LayerCache` for rows that are complete in this step: nothing is kept."""
 
-    def extend(self, k: Float[Tensor, "B T K H"], v: Float[Tensor, "B T K H"]) -> Rows:
+    def extend(self, k: Float[Tensor, "B T K H"], v: Float[Tensor, "B T K Hv"]) -> Rows:
         return Rows(k, v)
 
 
 class PackedLayout:
     """A `LayerCache` for packed sequences that are complete in this step: nothing is kept.
 
+    Keys are the queries' own sequences, or, with `key_offsets`, others: those of an encoder.
+
     >>> sequences = PackedLayout(torch.tensor([0, 3, 5]))   # one of 3 tokens, one of 2
     >>> sequences.extend(torch.zeros(1, 5, 1, 4), torch.zeros(1, 5, 1, 4)).key_offsets
     tensor([0, 3, 5])
     """
 
-    def __init__(self, offsets: Int[Tensor, " offsets"]) -> None:
+    def __init__(
+        self, offsets: Int[Tensor, " offsets"], key_offsets: Int[Tensor, " offsets"] | None = None
+    ) -> None:
         self.offsets = offsets
+        self.key_offsets = offsets if key_offsets is None else key_offsets
 
-    def extend(self, k: Float[Tensor, "1 T K H"], v: Float[Tensor, "1 T K H"]) -> Ragged:
-        return Ragged(k, v, self.offsets, self.offsets)
+    def extend(self, k: Float[Tensor, "1 S K H"], v: Float[Tensor, "1 S K Hv"]) -> Ragged:
+        return Ragged(k, v, self.offsets, self.key_offsets)
+
+
+# --- rows that grow ----------------------------------------------------------------------------------------
 
 
 class DenseCache:
@@ -97,12 +112,59 @@ class DenseCache:
     def __init__(self) -> None:
         self.stored: Rows | None = None
 
-    def extend(self, k: Float[Tensor, "B T K H"], v: Float[Tensor, "B T K H"]) -> Rows:
+    def extend(self, k: Float[Tensor, "B T K H"], v: Float[Tensor, "B T K Hv"]) -> Rows:
         if self.stored is not None:
             k = torch.cat([self.stored.k, k], dim=1)
             v = torch.cat([self.stored.v, v], dim=1)
         self.stored = Rows(k, v)
         return self.stored
+
+
+class RollingCache:
+    """A `LayerCache` of the last `window` positions: position i is kept in slot i % window, over an older one.
+
+    Memory is constant however long the sequence grows (Jiang et al. 2023, arXiv:2310.06825, section 2, "rolling
+    buffer cache"). A single query gets the buffer as it lies, since softmax does not ask for an order; a chunk
+    of several gets the keys that its first query still sees, oldest first, and its own.
+
+    With a window of 3, positions 0 to 4 lie as `[3, 4, 2]`:
+
+    >>> cache = RollingCache(window=3)
+    >>> for position in range(5):
+    ...     rows = cache.extend(*[torch.full((1, 1, 1, 1), float(position))] * 2)
+    >>> rows.k.flatten()
+    tensor([3., 4., 2.])
+    >>> cache.extend(*[torch.tensor([5.0, 6.0]).view(1, 2, 1, 1)] * 2).k.flatten()   # 5 sees 3 4 5, and 6 sees 4 5 6
+    tensor([3., 4., 5., 6.])
+    """
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+        self.num_seen = 0  # positions, those that were overwritten included
+        self.stored: Rows | None = None
+
+    def extend(self, k: Float[Tensor, "B T K H"], v: Float[Tensor, "B T K Hv"]) -> Rows:
+        if self.stored is None:
+            self.stored = Rows(*(x.new_empty(x.shape[0], self.window, *x.shape[2:]) for x in (k, v)))
+        num_new, before = k.shape[1], self.num_seen
+        in_reach = torch.arange(max(0, before + 1 - self.window), before, device=k.device) % self.window
+        seen = Rows(*(torch.cat([old[:, in_reach], new], dim=1) for old, new in self._pairs(k, v)))
+        self.num_seen += num_new
+        kept = min(num_new, self.window)
+        slots = torch.arange(self.num_seen - kept, self.num_seen, device=k.device) % self.window
+        for old, new in self._pairs(k, v):
+            old[:, slots] = new[:, num_new - kept :]
+        if num_new > 1:
+            return seen
+        num_stored = min(self.num_seen, self.window)
+        return Rows(self.stored.k[:, :num_stored], self.stored.v[:, :num_stored])
+
+    def _pairs(self, k: Tensor, v: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        assert self.stored is not None
+        return (self.stored.k, k), (self.stored.v, v)
+
+
+# --- a pool for many sequences -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -128,7 +190,8 @@ class PagedCache:
     Who owns which slot is decided outside (`engine/blocks.py`); this class only writes and gathers. Its `dtype`
     may be narrower than the model's: keys and values are rounded on the way in.
 
-    >>> pool = PagedCache(12, 1, 1, dtype=torch.float32, device="cpu")
+    >>> spec = KeyValueSpec(num_kv_heads=1, head_dim=1)
+    >>> pool = PagedCache(12, spec, dtype=torch.float32, device="cpu")
     >>> step = PagedStep(
     ...     write=torch.tensor([9, 2]), read=torch.tensor([9, 2]),
     ...     query_offsets=torch.tensor([0, 2]), key_offsets=torch.tensor([0, 2]),
@@ -139,17 +202,13 @@ class PagedCache:
     """
 
     def __init__(
-        self,
-        num_slots: int,
-        num_kv_heads: int,
-        head_dim: int,
-        *,
-        dtype: torch.dtype,
-        device: torch.device | str,
+        self, num_slots: int, spec: "KeyValueSpec", *, dtype: torch.dtype, device: torch.device | str
     ) -> None:
         # Not zeros: a slot is written before it is read, and memory that no sequence reaches costs nothing.
-        self.k = torch.empty(num_slots, num_kv_heads, head_dim, dtype=dtype, device=device)
-        self.v = torch.empty_like(self.k)
+        self.k, self.v = (
+            torch.empty(num_slots, spec.num_kv_heads, width, dtype=dtype, device=device)
+            for width in (spec.head_dim, spec.value_width)
+        )
 
     def at(self, step: PagedStep) -> "PagedView":
         """This pool as one step sees it: the `LayerCache` to put into the step's `Context`."""
@@ -162,7 +221,7 @@ class PagedView:
     def __init__(self, pool: PagedCache, step: PagedStep) -> None:
         self.pool, self.step = pool, step
 
-    def extend(self, k: Float[Tensor, "1 T K H"], v: Float[Tensor, "1 T K H"]) -> Ragged:
+    def extend(self, k: Float[Tensor, "1 T K H"], v: Float[Tensor, "1 T K Hv"]) -> Ragged:
         pool, step = self.pool, self.step
         pool.k.index_copy_(0, step.write, k[0].to(pool.k.dtype))
         pool.v.index_copy_(0, step.write, v[0].to(pool.v.dtype))
@@ -171,17 +230,70 @@ class PagedView:
         return Ragged(k[None], v[None], step.query_offsets, step.key_offsets)
 
 
-@dataclass(frozen=True, kw_only=True)
-class CacheSpec:
-    """What one layer asks the engine to keep of a token: two vectors of `head_dim` for each key/value head.
+# --- what a layer asks for ---------------------------------------------------------------------------------
 
-    >>> CacheSpec(num_kv_heads=8, head_dim=128).bytes_per_token(2)   # bf16: 2 x 8 x 128 x 2
+
+@dataclass(frozen=True, kw_only=True)
+class KeyValueSpec:
+    """What an attention layer keeps of a token: for each key head a key of `head_dim` and a value of `value_dim`.
+
+    `value_dim=None` is as wide as the key; 0 where the values are a part of the keys (`mla`). `window` is how
+    many positions a query sees, None for all. `is_of_source`: the tokens are those of the encoder's sequence.
+
+    >>> KeyValueSpec(num_kv_heads=8, head_dim=128).bytes_per_token(2)   # bf16: 2 x 8 x 128 x 2
     4096
     """
 
     num_kv_heads: int
     head_dim: int
+    value_dim: int | None = None
+    window: int | None = None
+    is_of_source: bool = False
+
+    @property
+    def value_width(self) -> int:
+        return self.head_dim if self.value_dim is None else self.value_dim
+
+    @property
+    def is_shareable(self) -> bool:
+        """Whether two sequences with the same first tokens have the same entries for them."""
+        return not self.is_of_source
+
+    @property
+    def is_truncatable(self) -> bool:
+        """Whether the last tokens can be taken back: not where they overwrote older ones."""
+        return self.window is None
 
     def bytes_per_token(self, element_size: int) -> int:
         """Bytes of one layer's keys and values of a token, at `element_size` bytes a number."""
-        return 2 * self.num_kv_heads * self.head_dim * element_size
+        return self.num_kv_heads * (self.head_dim + self.value_width) * element_size
+
+    def layout(self) -> DenseLayout:
+        """For rows that are complete in one step."""
+        return DenseLayout()
+
+    def packed_layout(
+        self, offsets: Int[Tensor, " offsets"], source_offsets: Int[Tensor, " offsets"] | None
+    ) -> PackedLayout:
+        """For packed sequences that are complete in one step."""
+        return PackedLayout(offsets, source_offsets if self.is_of_source else None)
+
+    def new_cache(self) -> DenseCache | RollingCache:
+        """For rows that go on from step to step."""
+        return DenseCache() if self.window is None else RollingCache(self.window)
+
+
+CacheSpec = KeyValueSpec | StateSpec
+"""What one layer keeps, of each token or of each sequence."""
+
+
+class CachedLayer(nn.Module):
+    """A layer that keeps something of its tokens for later ones.
+
+    Attributes:
+        cache_spec: what it keeps, set by the layer.
+        cache_index: which of `Context.caches` is its own, set by the stack that it is put into.
+    """
+
+    cache_spec: CacheSpec
+    cache_index: int = 0

@@ -1,31 +1,41 @@
 """What a forward pass knows besides its tokens: where each one stands, and where its keys are stored.
 
-`Context` is an argument, never a global. Its two constructors are the two shapes of a batch:
+`Context` is an argument, never a global. Its constructors are the two shapes of a batch:
 
-    Context.dense   (B, T)   rows of equal length, for `model(tokens)`
-    Context.packed  (1, T)   sequences of any length end to end, for the engine and for training
+    Context.rows, Context.dense   (B, T)   rows of equal length, for `model(tokens)`
+    Context.packed                (1, T)   sequences of any length end to end, for the engine and for training
 
-Read next: `cache` (what `caches` holds), `attention` (who reads it).
+Read next: `cache` (what `caches` holds), `attention` (who reads it), `padding` (rows of several lengths).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from malmoi.nn.cache import DenseLayout, LayerCache, PackedLayout
+from malmoi.nn.cache import CacheSpec, LayerCache
 from malmoi.nn.rope import Rotation
+from malmoi.nn.splice import Splice
+from malmoi.nn.state import LayerStates
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """The places of a step's tokens, and one cache a layer to store their keys in.
 
-    `positions` counts from 0 within a sequence; `sequence_lengths` is, for each token, how long its
-    sequence is after this step (rotary scalings that depend on the length read it). `caches` has one entry a
-    layer. `rotations` is filled once a forward by the stack, so that layers share the cosines.
+    Attributes:
+        positions: counted from 0 within a sequence.
+        sequence_lengths: for each token, how long its sequence is after this step (rotary scalings that depend
+            on the length read it).
+        caches: one a caching layer, in the order in which the stack runs them.
+        source: the encoder's states of the positions that cross-attention has not stored yet; after the first step
+            none are left, and its length is 0.
+        token_types: which of its parts a token belongs to, question or answer, where the embedding asks (BERT).
+        splice: what stands in the place of some tokens' embeddings: an image's or a sound's features.
+        router_logits: a list that each router appends its scores to, where somebody wants them.
+        rotations: filled once a forward by the stack, so that layers share the cosines.
 
     A step of the engine is packed too, with its own caches: `Context(positions=..., sequence_lengths=...,
     caches=[pool.at(step) for pool in pools])`.
@@ -33,52 +43,93 @@ class Context:
 
     positions: Int[Tensor, "B T"]
     sequence_lengths: Int[Tensor, "B T"]
-    caches: Sequence[LayerCache]
+    caches: Sequence[LayerCache | LayerStates]
+    source: Float[Tensor, "B S D"] | None = None
+    token_types: Int[Tensor, "B T"] | None = None
+    splice: Splice | None = None
+    router_logits: list[Tensor] | None = None
     rotations: Mapping[str, Rotation] = field(default_factory=dict)
+
+    @classmethod
+    def rows(
+        cls,
+        num_rows: int,
+        length: int,
+        *,
+        specs: Sequence[CacheSpec],
+        device: torch.device | str = "cpu",
+        caches: Sequence[LayerCache | LayerStates] | None = None,
+        num_cached: int = 0,
+        source: Float[Tensor, "B S D"] | None = None,
+    ) -> "Context":
+        """`num_rows` sequences of `length` new tokens; `num_cached` earlier ones of each are already in `caches`.
+
+        >>> Context.rows(1, 3, specs=[]).positions
+        tensor([[0, 1, 2]])
+        """
+        assert caches is not None or num_cached == 0, "num_cached positions, but no cache that holds them"
+        end = num_cached + length
+        positions = torch.arange(num_cached, end, device=device).expand(num_rows, -1)
+        return cls(
+            positions=positions,
+            sequence_lengths=torch.full_like(positions, end),
+            caches=caches if caches is not None else [spec.layout() for spec in specs],
+            source=source,
+        )
 
     @classmethod
     def dense(
         cls,
-        tokens: Int[Tensor, "B T"],
+        tokens: Shaped[Tensor, "B T"],
         *,
-        num_layers: int,
-        caches: Sequence[LayerCache] | None = None,
+        specs: Sequence[CacheSpec],
+        caches: Sequence[LayerCache | LayerStates] | None = None,
         num_cached: int = 0,
+        source: Float[Tensor, "B S D"] | None = None,
     ) -> "Context":
-        """Rows of one length; `num_cached` earlier positions of each row are already in `caches`.
+        """`rows`, as many and as long as `tokens` has.
 
-        >>> Context.dense(torch.tensor([[7, 8, 9]]), num_layers=1).positions
-        tensor([[0, 1, 2]])
-
-        The next token of a loop: `Context.dense(tokens, num_layers=n, caches=caches, num_cached=3)`, with `caches`
-        the list of `DenseCache` that the first three went through, has the position 3.
+        The next token of a loop: `Context.dense(tokens, specs=specs, caches=caches, num_cached=3)`, with `caches =
+        model.new_caches()` that the first three went through, has the position 3.
         """
-        assert caches is not None or num_cached == 0, "num_cached positions, but no cache that holds them"
-        length = num_cached + tokens.shape[1]
-        positions = torch.arange(num_cached, length, device=tokens.device).expand_as(tokens)
-        return cls(
-            positions=positions,
-            sequence_lengths=torch.full_like(positions, length),
-            caches=caches if caches is not None else [DenseLayout()] * num_layers,
+        return cls.rows(
+            *tokens.shape,
+            specs=specs,
+            device=tokens.device,
+            caches=caches,
+            num_cached=num_cached,
+            source=source,
         )
 
     @classmethod
     def packed(
-        cls, lengths: Sequence[int], *, num_layers: int, device: torch.device | str = "cpu"
+        cls,
+        lengths: Sequence[int],
+        *,
+        specs: Sequence[CacheSpec],
+        device: torch.device | str = "cpu",
+        source: Float[Tensor, "1 S D"] | None = None,
+        source_lengths: Sequence[int] | None = None,
     ) -> "Context":
         """Whole sequences of `lengths` tokens end to end, none cached: what packed training passes.
 
-        >>> Context.packed([3, 2], num_layers=1).positions
+        With `source`, the encoder's states of as many sequences end to end, of `source_lengths`.
+
+        >>> Context.packed([3, 2], specs=[]).positions
         tensor([[0, 1, 2, 0, 1]])
         """
         sizes = torch.tensor(lengths, dtype=torch.long)
-        offsets = torch.cat([torch.zeros(1, dtype=sizes.dtype), sizes.cumsum(0)])
+        offsets = offsets_of(lengths)
+        source_offsets = None if source_lengths is None else offsets_of(source_lengths)
         starts = torch.repeat_interleave(offsets[:-1], sizes)
         positions = (torch.arange(int(offsets[-1])) - starts)[None]
+        # One layout for all layers of a kind: the compiler then sees one tensor of offsets, not one a layer.
+        layouts = {spec: spec.packed_layout(offsets, source_offsets) for spec in specs}
         return cls(
             positions=positions.to(device),
             sequence_lengths=torch.repeat_interleave(sizes, sizes)[None].to(device),
-            caches=[PackedLayout(offsets)] * num_layers,
+            caches=[layouts[spec] for spec in specs],
+            source=source,
         )
 
     def rotated(self, ropes: nn.ModuleDict) -> "Context":
@@ -87,3 +138,13 @@ class Context:
             self,
             rotations={name: rope(self.positions, self.sequence_lengths) for name, rope in ropes.items()},
         )
+
+
+def offsets_of(lengths: Sequence[int]) -> Int[Tensor, " offsets"]:
+    """Where each of several sequences begins, and where the last one ends.
+
+    >>> offsets_of([3, 2])
+    tensor([0, 3, 5])
+    """
+    sizes = torch.tensor(lengths, dtype=torch.long)
+    return torch.cat([torch.zeros(1, dtype=torch.long), sizes.cumsum(0)])

@@ -1,69 +1,112 @@
-"""A stack of blocks between an embedding and a head: the decoder that language models share.
+"""Stacks of blocks, and the three kinds of models that are made of them.
+
+    Decoder          tokens -> hidden -> logits of the next token, causally         GPT, Llama, ...
+    Encoder          tokens -> hidden, every token seeing every other; a head, if any, on top      BERT
+    EncoderDecoder   a decoder that also attends to what an encoder made of a source      T5, BART, Whisper
 
 Place in the flow: a family's page assembles one, training calls `hidden` and a chunked loss, the engine `hidden`
-and `head` on the rows that it samples from. Read next: `models/llama.py`.
+and `head` on the rows that it samples from. Read next: `models/llama.py`; `multimodal` for images and sound.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from malmoi.nn.attention import Attention
-from malmoi.nn.block import Block
-from malmoi.nn.cache import CacheSpec
+from malmoi.nn.cache import CachedLayer, CacheSpec, LayerCache
 from malmoi.nn.context import Context
-from malmoi.nn.linear import Linear
+from malmoi.nn.padding import Padding
 from malmoi.nn.rope import Rope
+from malmoi.nn.state import LayerStates
 
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """What `model(tokens)` returns: unnormalised log-probabilities of the next token, after each token."""
+    """What a language model returns: unnormalised log-probabilities of the next token, after each token.
 
-    logits: Float[Tensor, "B T V"]
-
-
-class Decoder(nn.Module):
-    """Tokens -> hidden states -> logits, causally.
-
-    `hidden` and `head` are separate so that training can compute its loss in chunks and the engine only the
-    rows it samples from: neither ever builds all T x V logits. `model(tokens)` is the convenience that does.
-
-    `ropes` are the rotary embeddings by the name that `Attention(rope=...)` gives. `compute_dtype`, an attribute
-    to set, is the precision of the activations where it is not that of the weights: fp32 weights with bf16
-    activations is mixed-precision training. `max_positions` is how long a sequence the model was made for; it
-    is for callers to respect, since rotary positions have no end.
+    `router_logits` are those of each sparse layer, for the tokens end to end: what a load-balancing loss reads.
     """
 
-    config: Any  # the family's own configuration; `models.build_model` sets it
+    logits: Float[Tensor, "B T V"]
+    router_logits: tuple[Float[Tensor, "tokens E"], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderOutput:
+    """What an encoder returns: a state for each token (zero at padding), and, with a head, its logits."""
+
+    hidden: Float[Tensor, "B T D"]
+    logits: Float[Tensor, "B *rest"] | None = None
+
+
+class Model(nn.Module):
+    """What every model of this house has: a configuration, a precision, a device, and caches that it asks for.
+
+    Attributes:
+        config: the family's own configuration; `models.build_model` sets it.
+        compute_dtype: the precision of the activations where it is not that of the weights, an attribute to set:
+            fp32 weights with bf16 activations is mixed-precision training. None: that of the weights.
+        max_positions: how long a sequence the model was made for. It is for callers to respect, since rotary
+            positions have no end.
+    """
+
+    config: Any
+    compute_dtype: torch.dtype | None = None
+    max_positions: int
+
+    def cache_specs(self) -> list[CacheSpec]:
+        """What each caching layer asks for, in the order of `Context.caches`."""
+        return [layer.cache_spec for layer in caching_layers(self)]
+
+    def new_caches(self) -> list[LayerCache | LayerStates]:
+        """Empty caches for rows that go on from step to step."""
+        return [spec.new_cache() for spec in self.cache_specs()]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the weights."""
+        return next(self.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are, and tokens have to be."""
+        return next(self.parameters()).device
+
+
+class Stack(Model):
+    """Inputs -> embedding -> blocks -> norm: what decoders, encoders and towers share.
+
+    `ropes` are the rotary embeddings by the name that `Attention(rope=...)` gives. The stack numbers the caches
+    of its layers, in the order in which it runs them.
+    """
 
     def __init__(
         self,
         *,
         embedding: nn.Module,
-        blocks: list[Block],
-        norm: nn.Module,
-        head: Linear,
-        max_positions: int,
+        blocks: Sequence[nn.Module],
+        norm: nn.Module | None = None,
         ropes: Mapping[str, Rope] | None = None,
+        max_positions: int,
     ) -> None:
         super().__init__()
         self.embedding = embedding
         self.blocks = nn.ModuleList(blocks)
-        self.norm = norm
-        self.head = head
+        self.norm = norm or nn.Identity()
         self.ropes = nn.ModuleDict(ropes or {})
         self.max_positions = max_positions
-        self.compute_dtype: torch.dtype | None = None  # None: the precision of the weights
+        for index, layer in enumerate(caching_layers(self)):
+            layer.cache_index = index
 
-    def hidden(self, tokens: Int[Tensor, "B T"], context: Context) -> Float[Tensor, "B T D"]:
-        """The normalised states that the head reads. Extends the caches of `context` (mutates them)."""
+    def hidden(self, inputs: Shaped[Tensor, "B *rest"], context: Context) -> Float[Tensor, "B T D"]:
+        """The normalised states that a head reads. Extends the caches of `context` (mutates them)."""
         context = context.rotated(self.ropes)
-        x = self.embedding(tokens, context)
+        x = self.embedding(inputs, context)
+        if context.splice is not None:
+            x = context.splice.into(x)
         if self.compute_dtype is not None:
             x = x.to(self.compute_dtype)
         for block in self.blocks:
@@ -71,25 +114,162 @@ class Decoder(nn.Module):
         normed: Tensor = self.norm(x)
         return normed
 
-    def forward(self, tokens: Int[Tensor, "B T"], context: Context | None = None) -> Output:
+
+class Decoder(Stack):
+    """Tokens -> hidden states -> logits, causally.
+
+    `hidden` and `head` are separate so that training can compute its loss in chunks and the engine only the
+    rows it samples from: neither ever builds all T x V logits. `model(tokens)` is the convenience that does.
+    """
+
+    def __init__(
+        self,
+        *,
+        embedding: nn.Module,
+        blocks: Sequence[nn.Module],
+        head: nn.Module,
+        vocab_size: int,
+        max_positions: int,
+        norm: nn.Module | None = None,
+        ropes: Mapping[str, Rope] | None = None,
+    ) -> None:
+        super().__init__(
+            embedding=embedding, blocks=blocks, norm=norm, ropes=ropes, max_positions=max_positions
+        )
+        self.head = head
+        self.vocab_size = vocab_size
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "B T"],
+        context: Context | None = None,
+        *,
+        mask: Bool[Tensor, "B T"] | None = None,
+    ) -> Output:
         """Logits of every position; without a context, of whole rows with nothing cached.
 
-        Raises RequestError for an id or a position that the embedding does not have (on the CPU, not compiled).
+        `mask` is False at padding, left or right; logits there are zero. Raises RequestError for an id or a position
+        that the embedding does not have (on the CPU, not compiled).
         """
+        if mask is not None:
+            assert context is None, "a context says where its tokens stand; a mask is for whole rows"
+            padding = Padding(mask)
+            context = Context.packed(padding.lengths, specs=self.cache_specs(), device=tokens.device)
+            out = self(padding.pack(tokens), context)
+            return replace(out, logits=padding.unpack(out.logits))
         if context is None:
-            context = Context.dense(tokens, num_layers=len(self.blocks))
-        return Output(logits=self.head(self.hidden(tokens, context)))
+            context = Context.dense(tokens, specs=self.cache_specs())
+        routed: list[Tensor] = []
+        hidden = self.hidden(tokens, replace(context, router_logits=routed))
+        return Output(logits=self.head(hidden), router_logits=tuple(routed))
+
+
+class Encoder(Stack):
+    """Tokens -> hidden states, every token seeing every other; with a `head`, logits of a task.
+
+    A head is a module `(hidden, mask) -> logits`, where hidden is (B, T, D) and mask (B, T) says which are real.
+    """
+
+    def __init__(
+        self,
+        *,
+        embedding: nn.Module,
+        blocks: Sequence[nn.Module],
+        max_positions: int,
+        norm: nn.Module | None = None,
+        ropes: Mapping[str, Rope] | None = None,
+        head: nn.Module | None = None,
+    ) -> None:
+        super().__init__(
+            embedding=embedding, blocks=blocks, norm=norm, ropes=ropes, max_positions=max_positions
+        )
+        self.head = head
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "B T"],
+        *,
+        mask: Bool[Tensor, "B T"] | None = None,
+        token_types: Int[Tensor, "B T"] | None = None,
+    ) -> EncoderOutput:
+        """States of every token, zero at padding, which is where `mask` is False. `token_types`: all 0 if None.
+
+        Raises RequestError for an id or a position that the embedding does not have.
+        """
+        if mask is None:
+            context = Context.dense(tokens, specs=self.cache_specs())
+            hidden = self.hidden(tokens, replace(context, token_types=token_types))
+            mask = torch.ones_like(tokens, dtype=torch.bool)
+        else:
+            padding = Padding(mask)
+            context = Context.packed(padding.lengths, specs=self.cache_specs(), device=tokens.device)
+            types = None if token_types is None else padding.pack(token_types)
+            hidden = padding.unpack(self.hidden(padding.pack(tokens), replace(context, token_types=types)))
+        return EncoderOutput(hidden=hidden, logits=None if self.head is None else self.head(hidden, mask))
+
+
+class EncoderDecoder(Model):
+    """An encoder reads a source, a decoder writes, attending to it (Sutskever et al. 2014, arXiv:1409.3215).
+
+    For whoever generates it is a decoder with `encode`: `hidden(tokens, context)` wants the states that
+    `encode` made of the source in `Context.source`, in the first step of a sequence.
+    """
+
+    def __init__(self, *, encoder: Stack, decoder: Decoder) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+        self.max_positions, self.vocab_size = decoder.max_positions, decoder.vocab_size
+
+    def encode(
+        self, inputs: Shaped[Tensor, "B *rest"], context: Context | None = None
+    ) -> Float[Tensor, "B S D"]:
+        """The encoder's states; without a context, of whole rows."""
+        if context is None:
+            context = Context.dense(inputs, specs=self.encoder.cache_specs())
+        return self.encoder.hidden(inputs, context)
+
+    def hidden(self, tokens: Int[Tensor, "B T"], context: Context) -> Float[Tensor, "B T D"]:
+        """The decoder's normalised states. Extends the caches of `context` (mutates them)."""
+        return self.decoder.hidden(tokens, context)
+
+    @property
+    def head(self) -> nn.Module:
+        """The decoder's states -> logits."""
+        return self.decoder.head
 
     def cache_specs(self) -> list[CacheSpec]:
-        """What each layer asks the engine to keep of a token, in the order of `Context.caches`."""
-        return [module.cache_spec for module in self.modules() if isinstance(module, Attention)]
+        """The decoder's: an encoder keeps nothing."""
+        return self.decoder.cache_specs()
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """The precision of the weights."""
-        return self.head.weight.dtype
+    def forward(
+        self,
+        tokens: Int[Tensor, "B S"],
+        *,
+        decoder_tokens: Int[Tensor, "B T"],
+        mask: Bool[Tensor, "B S"] | None = None,
+    ) -> Output:
+        """Logits after each of `decoder_tokens`, given the source `tokens`; `mask` is False at the source's padding.
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are, and tokens have to be."""
-        return self.head.weight.device
+        Raises RequestError for an id or a position that an embedding does not have.
+        """
+        specs, device = self.cache_specs(), tokens.device
+        if mask is None:
+            context = Context.dense(decoder_tokens, specs=specs, source=self.encode(tokens))
+            return self.decoder(decoder_tokens, context)
+        padding = Padding(mask)
+        places = Context.packed(padding.lengths, specs=self.encoder.cache_specs(), device=device)
+        num_rows, length = decoder_tokens.shape
+        context = Context.packed(
+            [length] * num_rows,
+            specs=specs,
+            device=device,
+            source=self.encode(padding.pack(tokens), places),
+            source_lengths=padding.lengths,
+        )
+        out: Output = self.decoder(decoder_tokens.reshape(1, -1), context)
+        return replace(out, logits=out.logits.unflatten(1, (num_rows, length))[0])
+
+
+def caching_layers(model: nn.Module) -> list[CachedLayer]:
+    """The layers that keep something of their tokens, in the order in which they run."""
+    return [module for module in model.modules() if isinstance(module, CachedLayer)]

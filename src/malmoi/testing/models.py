@@ -68,6 +68,7 @@ class ScriptedModel(Decoder):
             blocks=[],
             norm=nn.Identity(),
             head=head,
+            vocab_size=vocab_size,
             max_positions=max(2 * length, 64),
         )
         with torch.no_grad():

@@ -42,7 +42,7 @@ class Forward:
 
     def _run(self, hidden: Callable[[Tensor, Context], Tensor], batch: PackedBatch) -> Float[Tensor, ""]:
         device = self.model.device
-        context = Context.packed(batch.lengths, num_layers=len(self.model.blocks), device=device)
+        context = Context.packed(batch.lengths, specs=self.model.cache_specs(), device=device)
         if self.is_compiled:
             _allow_any_number_of_segments(context)
         states = hidden(batch.tokens.to(device), context)

@@ -67,6 +67,15 @@ class Rename(Rule):
         super().__init__((theirs,), (ours,), _same, _same)
 
 
+def renames(names: Mapping[str, str]) -> list[Rule]:
+    """A `Rename` for each of theirs: ours.
+
+    >>> renames({"wte.weight": "embedding.weight"})
+    [Rename(theirs=('wte.weight',), ours=('embedding.weight',))]
+    """
+    return [Rename(theirs, ours) for theirs, ours in names.items()]
+
+
 class Transpose(Rule):
     """The same matrix with its last two dimensions swapped: GPT-2 stores [in, out], `Linear` has [out, in].
 
