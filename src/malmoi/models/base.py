@@ -1,7 +1,8 @@
 """What a family is: the facts that each page of this folder states, and what is the same for all.
 
 A page (`llama.py`, `gpt2.py`, ...) holds its Config and presets, its assembly from bricks, its reversible weight
-rules, and how its Hugging Face config reads and writes. Everything else is shared and lives here or in
+rules, and how its Hugging Face config reads and writes. It ends with `PRESETS`, published models by the name that
+`malmoi inspect` takes, and `FAMILIES`. Everything else is shared and lives here or in
 `checkpoint.py`. Read next: `llama.py`.
 """
 
@@ -28,7 +29,8 @@ class Family(Generic[C]):
     """One architecture, as `registry` finds it; a page has one for each `model_type` that it describes.
 
     `model_type` and `architecture` are what `config.json` calls it; where the architecture depends on the head,
-    `write_config` says "architectures" itself. `ignored_tensors` are patterns of buffers
+    `write_config` says "architectures" itself. `ideas` are what makes the family itself, a line each, newest last,
+    without those of the family that it `grew_from` (its `model_type`). `ignored_tensors` are patterns of buffers
     that old checkpoints saved beside their weights (causal masks, rotary frequencies); `optional_prefix` is one
     that some checkpoints leave off every name but the head's.
     """
@@ -40,6 +42,8 @@ class Family(Generic[C]):
     rules: Callable[[C], Rules]
     read_config: Callable[[ConfigReader], C]
     write_config: Callable[[C], dict[str, Any]]
+    ideas: tuple[str, ...]
+    grew_from: str | None = None
     ignored_tensors: tuple[str, ...] = ()
     optional_prefix: str = ""
 

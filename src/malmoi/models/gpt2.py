@@ -159,6 +159,7 @@ def write_config(config: GPT2Config) -> dict[str, Any]:
     }
 
 
+PRESETS = {"gpt2": gpt2_small}
 FAMILIES = (
     Family(
         model_type="gpt2",
@@ -168,6 +169,13 @@ FAMILIES = (
         rules=rules,
         read_config=read_config,
         write_config=write_config,
+        ideas=(
+            "a decoder alone: every token predicts the next",
+            "learned positions",
+            "LayerNorm before each sublayer, and once at the end",
+            "GELU between the two layers of the feed-forward network",
+        ),
+        grew_from="transformer",
         ignored_tensors=("transformer.h.{}.attn.bias", "transformer.h.{}.attn.masked_bias"),
         optional_prefix="transformer.",
     ),

@@ -242,6 +242,7 @@ def write_shape(config: LlamaShape) -> dict[str, Any]:
     }
 
 
+PRESETS = {"llama3-8b": llama3_8b}
 FAMILIES = (
     Family(
         model_type="llama",
@@ -251,6 +252,13 @@ FAMILIES = (
         rules=rules,
         read_config=read_config,
         write_config=write_config,
+        ideas=(
+            "RMSNorm before each sublayer: no mean, no bias",
+            "rotary positions: queries and keys are turned, so scores see distances",
+            "grouped-query attention: several query heads share a key head",
+            "SwiGLU: a feed-forward network with a gate",
+        ),
+        grew_from="gpt2",
         ignored_tensors=("model.layers.{}.self_attn.rotary_emb.inv_freq",),
     ),
 )

@@ -63,6 +63,7 @@ def write_config(config: MistralConfig) -> dict[str, Any]:
     return {**llama.write_shape(config), "sliding_window": config.window}
 
 
+PRESETS = {"mistral-7b": mistral_7b}
 FAMILIES = (
     Family(
         model_type="mistral",
@@ -72,5 +73,7 @@ FAMILIES = (
         rules=llama.rules,
         read_config=read_config,
         write_config=write_config,
+        ideas=("sliding-window attention, and with it a rolling cache that stops growing",),
+        grew_from="llama",
     ),
 )
