@@ -14,6 +14,8 @@ HEAVY = {
     "prompt_toolkit",
     "jinja2",
     "huggingface_hub",
+    "PIL",
+    "soundfile",
 }
 
 
@@ -38,6 +40,6 @@ def test_nothing_heavy_is_loaded_by(code: str) -> None:
     assert modules_after(code) & HEAVY == set()
 
 
-@pytest.mark.parametrize("package", ["malmoi.core.config", "malmoi.text.tokenizer"])
+@pytest.mark.parametrize("package", ["malmoi.core.config", "malmoi.text.tokenizer", "malmoi.media"])
 def test_no_torch_is_loaded_by(package: str) -> None:
     assert "torch" not in modules_after(f"import {package}")

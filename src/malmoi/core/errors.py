@@ -3,6 +3,7 @@
     MalmoiError
     ├── ConfigError        a configuration key or value is wrong
     ├── DataError          a text or data file cannot be read as what it claims to be
+    ├── MediaError         an image or a sound cannot be read, or is larger than allowed
     ├── TokenizerError     a tokenizer file is wrong, or an id is outside its vocabulary
     ├── TemplateError      a chat template cannot be rendered, or its loss mask is ambiguous
     ├── CheckpointError    a model directory is incomplete, or a tensor does not fit the model
@@ -30,6 +31,10 @@ class ConfigError(MalmoiError):
 
 class DataError(MalmoiError):
     """A text or data file cannot be read as what it claims to be."""
+
+
+class MediaError(MalmoiError):
+    """An image or a sound cannot be read, or is larger than allowed."""
 
 
 class TokenizerError(MalmoiError):
