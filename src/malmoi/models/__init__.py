@@ -4,7 +4,7 @@ Read `llama.py` first: a page is a Config, an assembly of bricks, and weight rul
 family is, `huggingface.py` reads config files strictly, `checkpoint.py` loads and saves directories.
 """
 
-from malmoi.models.base import count_parameters, initialise
+from malmoi.models.base import count_parameters, initialise, require_kind
 from malmoi.models.checkpoint import build_model, load_config, load_model, save_model
 from malmoi.models.registry import family_names, find_family
 
@@ -16,5 +16,6 @@ __all__ = [
     "initialise",
     "load_config",
     "load_model",
+    "require_kind",
     "save_model",
 ]

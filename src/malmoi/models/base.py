@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import nn
 
+from malmoi.core.errors import ConfigError
 from malmoi.models.huggingface import ConfigReader
 from malmoi.nn.block import Residual
 from malmoi.nn.linear import Linear
@@ -78,6 +79,25 @@ def initialise(model: M, *, seed: int, std: float = 0.02) -> M:
             module.reset_parameters()
         elif isinstance(module, RMSNorm):
             module.weight.fill_(1.0)
+    return model
+
+
+def require_kind(model: Model, kind: type[M], *, for_what: str) -> M:
+    """`model`, known to be of a `kind`: Decoder, Encoder, ... Raises ConfigError if it is another one.
+
+    >>> from malmoi.models import llama
+    >>> from malmoi.nn.stack import Encoder
+    >>> model = llama.build(llama.sized(2, vocab_size=256, max_positions=64))
+    >>> require_kind(model, Encoder, for_what="a text embedding")
+    Traceback (most recent call last):
+        ...
+    malmoi.core.errors.ConfigError: a text embedding takes a model of the kind Encoder, and this one is of the kind ...
+    """
+    if not isinstance(model, kind):
+        raise ConfigError(
+            f"{for_what} takes a model of the kind {kind.__name__}, and this one is of the kind {type(model).__name__}. "
+            "Use another model."
+        )
     return model
 
 

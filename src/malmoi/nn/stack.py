@@ -155,7 +155,7 @@ class Decoder(Stack):
             assert context is None, "a context says where its tokens stand; a mask is for whole rows"
             padding = Padding(mask)
             context = Context.packed(padding.lengths, specs=self.cache_specs(), device=tokens.device)
-            out = self(padding.pack(tokens), context)
+            out: Output = self(padding.pack(tokens), context)
             return replace(out, logits=padding.unpack(out.logits))
         if context is None:
             context = Context.dense(tokens, specs=self.cache_specs())
@@ -255,7 +255,8 @@ class EncoderDecoder(Model):
         specs, device = self.cache_specs(), tokens.device
         if mask is None:
             context = Context.dense(decoder_tokens, specs=specs, source=self.encode(tokens))
-            return self.decoder(decoder_tokens, context)
+            dense: Output = self.decoder(decoder_tokens, context)
+            return dense
         padding = Padding(mask)
         places = Context.packed(padding.lengths, specs=self.encoder.cache_specs(), device=device)
         num_rows, length = decoder_tokens.shape
@@ -267,7 +268,7 @@ class EncoderDecoder(Model):
             source_lengths=padding.lengths,
         )
         out: Output = self.decoder(decoder_tokens.reshape(1, -1), context)
-        return replace(out, logits=out.logits.unflatten(1, (num_rows, length))[0])
+        return replace(out, logits=out.logits.view(num_rows, length, -1))
 
 
 def caching_layers(model: nn.Module) -> list[CachedLayer]:

@@ -24,7 +24,10 @@ State = tuple[Float[Tensor, "sequences D"], ...]
 class LayerStates(Protocol):
     """One layer's states of the sequences of one step."""
 
-    offsets: Int[Tensor, " offsets"] | None
+    @property
+    def offsets(self) -> Int[Tensor, " offsets"] | None:
+        """Where each sequence of a packed row begins, and where the last ends; None: rows."""
+        ...
 
     def read(self) -> State | None:
         """The states before this step's tokens, in the order of the sequences; None: all begin."""

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from malmoi.llm import LLM
-from malmoi.models import build_model, initialise
+from malmoi.models import build_model, initialise, require_kind
 from malmoi.models.gpt2 import GPT2Config
 from malmoi.models.llama import LlamaConfig
 from malmoi.nn.context import Context
@@ -36,7 +36,7 @@ def tiny_llama(*, seed: int = 0, **changes: Any) -> Decoder:
         vocab_size=VOCAB_SIZE, hidden_size=32, intermediate_size=64, num_layers=2, num_heads=4, num_kv_heads=2,
         head_dim=8, max_positions=128,
     )  # fmt: skip
-    return initialise(build_model(replace(config, **changes)), seed=seed, std=0.3).eval()
+    return _initialised(replace(config, **changes), seed)
 
 
 def tiny_gpt2(*, seed: int = 0, **changes: Any) -> Decoder:
@@ -49,7 +49,12 @@ def tiny_gpt2(*, seed: int = 0, **changes: Any) -> Decoder:
         num_heads=4,
         max_positions=128,
     )
-    return initialise(build_model(replace(config, **changes)), seed=seed, std=0.3).eval()
+    return _initialised(replace(config, **changes), seed)
+
+
+def _initialised(config: Any, seed: int) -> Decoder:
+    model = require_kind(build_model(config), Decoder, for_what="a test")
+    return initialise(model, seed=seed, std=0.3).eval()
 
 
 class ScriptedModel(Decoder):
@@ -71,6 +76,7 @@ class ScriptedModel(Decoder):
             vocab_size=vocab_size,
             max_positions=max(2 * length, 64),
         )
+        self.length = length
         with torch.no_grad():
             head.weight.zero_()
             for index, token in enumerate(script):
@@ -78,8 +84,7 @@ class ScriptedModel(Decoder):
 
     def hidden(self, tokens: Int[Tensor, "B T"], context: Context) -> Float[Tensor, "B T D"]:
         """One-hot: where the token stands."""
-        size = self.head.in_features
-        return nn.functional.one_hot(context.positions.clamp_max(size - 1), size).float()
+        return nn.functional.one_hot(context.positions.clamp_max(self.length - 1), self.length).float()
 
 
 def tiny_llm(model: Decoder | None = None) -> LLM:

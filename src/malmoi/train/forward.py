@@ -13,6 +13,7 @@ from malmoi.core.errors import ConfigError
 from malmoi.data.pack import PackedBatch
 from malmoi.nn.cache import PackedLayout
 from malmoi.nn.context import Context
+from malmoi.nn.linear import Linear
 from malmoi.nn.stack import Decoder
 from malmoi.train.losses import ChunkedCrossEntropy
 
@@ -46,6 +47,7 @@ class Forward:
         if self.is_compiled:
             _allow_any_number_of_segments(context)
         states = hidden(batch.tokens.to(device), context)
+        assert isinstance(self.model.head, Linear), "train/start.py lets no other head through"
         return self._loss(states, self.model.head.weight, batch.targets.to(device))
 
 

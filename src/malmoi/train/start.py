@@ -9,8 +9,9 @@ from pathlib import Path
 
 from malmoi.core.errors import CheckpointError, ConfigError
 from malmoi.core.files import read_json
-from malmoi.models import build_model, initialise, llama, load_model
-from malmoi.nn.stack import Decoder
+from malmoi.models import build_model, initialise, llama, load_model, require_kind
+from malmoi.nn.linear import Linear
+from malmoi.nn.stack import Decoder, Model
 from malmoi.text.chat import ChatTemplate
 from malmoi.text.tokenizer import Tokenizer
 from malmoi.train.config import FromCheckpoint, FromScratch, RunConfig
@@ -54,7 +55,7 @@ def _new(config: RunConfig, start: FromScratch) -> Start:
     tokenizer = Tokenizer.load(config.tokenizer)
     shape = llama.sized(start.depth, vocab_size=tokenizer.vocab_size, max_positions=start.max_positions)
     return Start(
-        model=initialise(build_model(shape), seed=config.seed),
+        model=initialise(_decoder(build_model(shape)), seed=config.seed),
         tokenizer=tokenizer,
         template=ChatTemplate.default(),
         generation=_generation_defaults(tokenizer),
@@ -63,7 +64,7 @@ def _new(config: RunConfig, start: FromScratch) -> Start:
 
 def _continued(config: RunConfig, start: FromCheckpoint) -> Start:
     directory = resolve(start.path)
-    model = load_model(directory).float()
+    model = _decoder(load_model(directory)).float()
     tokenizer = Tokenizer.load(config.tokenizer or directory)
     if tokenizer.vocab_size > model.config.vocab_size:
         raise ConfigError(
@@ -79,6 +80,17 @@ def _continued(config: RunConfig, start: FromCheckpoint) -> Start:
         if generation.exists()
         else _generation_defaults(tokenizer),
     )
+
+
+def _decoder(model: Model) -> Decoder:
+    """The model as the chunked loss takes it: a decoder whose head is one matrix."""
+    decoder = require_kind(model, Decoder, for_what="language-model training")
+    if not isinstance(decoder.head, Linear):
+        raise ConfigError(
+            f"the head of this model is a {type(decoder.head).__name__}, not one matrix (Gemma 2 caps its logits), and "
+            "the chunked loss knows only matrices. Train a model without a cap on its logits."
+        )
+    return decoder
 
 
 def _has_template(directory: Path) -> bool:

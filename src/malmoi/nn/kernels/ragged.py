@@ -87,7 +87,7 @@ def _blocks(
 
 def _grouped(x_TNH: Tensor, num_kv_heads: int) -> Tensor:
     """(K, G, T, H): the queries of one key head side by side, as a view."""
-    return x_TNH.unflatten(1, (num_kv_heads, -1)).permute(1, 2, 0, 3)
+    return torch.unflatten(x_TNH, 1, (num_kv_heads, -1)).permute(1, 2, 0, 3)
 
 
 def _weights(q_KRH: Tensor, k_KSH: Tensor, hidden_TS: Tensor | None, scale: float) -> Tensor:
@@ -95,7 +95,7 @@ def _weights(q_KRH: Tensor, k_KSH: Tensor, hidden_TS: Tensor | None, scale: floa
     scores_KRS = torch.bmm(q_KRH * scale, k_KSH.mT)
     if hidden_TS is not None:
         num_queries, num_last = hidden_TS.shape
-        scores_KGTS = scores_KRS.unflatten(1, (-1, num_queries))
+        scores_KGTS = torch.unflatten(scores_KRS, 1, (-1, num_queries))
         scores_KGTS[..., -num_last:].masked_fill_(hidden_TS, float("-inf"))
     return scores_KRS.softmax(dim=-1)
 
@@ -136,7 +136,8 @@ def _attend(
         for block, seen in _blocks(q_KGTH.shape[2], k_KSH.shape[1], is_causal, window):
             hidden = _hidden(block, seen, ahead, is_causal, window, q.device)
             weights = _weights(q_KGTH[:, :, block].flatten(1, 2), k_KSH[:, seen], hidden, scale)
-            out_KGTH[:, :, block] = torch.bmm(weights, v_KSH[:, seen]).unflatten(1, (q_KGTH.shape[1], -1))
+            out_KRH = torch.bmm(weights, v_KSH[:, seen])
+            out_KGTH[:, :, block] = torch.unflatten(out_KRH, 1, (q_KGTH.shape[1], -1))
     return out
 
 
@@ -194,7 +195,8 @@ def _backward(
             dv_KSH[:, seen] += torch.bmm(weights.mT, grad_KRH)
             d_weights = torch.bmm(grad_KRH, v_KSH[:, seen].mT)
             d_scores = d_weights.sub_(centre_KR1).mul_(weights).mul_(scale)
-            dq_KGTH[:, :, block] = torch.bmm(d_scores, k_KSH[:, seen]).unflatten(1, (q_KGTH.shape[1], -1))
+            dq_KRH = torch.bmm(d_scores, k_KSH[:, seen])
+            dq_KGTH[:, :, block] = torch.unflatten(dq_KRH, 1, (q_KGTH.shape[1], -1))
             dk_KSH[:, seen] += torch.bmm(d_scores.mT, q_KRH)
         dk[0, keys] = dk_KSH.transpose(0, 1).to(k.dtype)
         dv[0, keys] = dv_KSH.transpose(0, 1).to(v.dtype)

@@ -37,7 +37,7 @@ def rows_attention_reference(
     if soft_cap is not None:
         scores_BKGTS = soft_cap * torch.tanh(scores_BKGTS / soft_cap)
     if bias is not None:
-        scores_BKGTS = scores_BKGTS + bias(t, s).unflatten(0, (kv_heads, -1))
+        scores_BKGTS = scores_BKGTS + torch.unflatten(bias(t, s), 0, (kv_heads, -1))
     is_visible = visibility(t, s, is_causal=is_causal, window=window, device=q.device)
     scores_BKGTS = scores_BKGTS.masked_fill(~is_visible, float("-inf"))
     weights_BKGTS = scores_BKGTS.float().softmax(dim=-1).to(q.dtype)
