@@ -36,6 +36,7 @@ class Case:
 
     Attributes:
         without_gradient: patterns of parameters that no gradient reaches, each with the reason.
+        copied: patterns of parameters that loading has to copy, each with the reason.
         is_one_graph: whether the compiler takes the model as a whole.
         inputs: what a model is called with; by default tokens, and what its kind needs besides.
         has_reference: whether transformers has the family.
@@ -45,6 +46,7 @@ class Case:
     name: str
     config: Any
     without_gradient: dict[str, str] = field(default_factory=dict)
+    copied: dict[str, str] = field(default_factory=dict)
     is_one_graph: bool = True
     has_reference: bool = True
     inputs: Callable[[Model], Inputs] | None = None
@@ -52,6 +54,9 @@ class Case:
 
     def may_lack_gradient(self, parameter: str) -> bool:
         return any(fnmatchcase(parameter, pattern) for pattern in self.without_gradient)
+
+    def may_be_copied(self, parameter: str) -> bool:
+        return any(fnmatchcase(parameter, pattern) for pattern in self.copied)
 
     def __str__(self) -> str:
         return self.name
@@ -79,6 +84,7 @@ def cases(which: str) -> list[Case]:
                     name=name if name.startswith(stem) else f"{stem}, {name}",
                     config=config,
                     without_gradient=getattr(module, "WITHOUT_GRADIENT", {}),
+                    copied=getattr(module, "COPIED", {}),
                     is_one_graph=getattr(module, "IS_ONE_GRAPH", True),
                     has_reference=getattr(module, "HAS_REFERENCE", True),
                     inputs=getattr(module, "inputs", None),

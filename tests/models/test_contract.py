@@ -122,6 +122,24 @@ def test_a_loaded_model_keeps_its_ties(model: Model, tmp_path: Path) -> None:
     assert count_parameters(load_model(tmp_path)) == count_parameters(model)
 
 
+def mapped_from(directory: Path) -> list[tuple[int, int]]:
+    """Where in the memory of this process the checkpoint of a directory lies."""
+    lines = Path("/proc/self/maps").read_text("utf-8").splitlines()
+    ranges = [line.split()[0].split("-") for line in lines if line.endswith(f"{directory}/model.safetensors")]
+    return [(int(start, 16), int(end, 16)) for start, end in ranges]
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads Linux's /proc")
+def test_a_loaded_weight_is_the_file_itself(case: Any, model: Model, tmp_path: Path) -> None:
+    """So loading takes no memory beside the weights, and none at all before they are used."""
+    save_model(model, tmp_path)
+    loaded = load_model(tmp_path)
+    places = mapped_from(tmp_path)
+    for name, parameter in loaded.named_parameters():
+        is_mapped = any(start <= parameter.data_ptr() < end for start, end in places)
+        assert is_mapped or case.may_be_copied(name), name
+
+
 def test_a_key_that_a_family_does_not_read_is_refused_by_name(model: Model, tmp_path: Path) -> None:
     save_model(model, tmp_path)
     file = tmp_path / "config.json"

@@ -35,3 +35,7 @@ THEIRS = {
 }
 
 WITHOUT_GRADIENT = {"*.attention.mixer.k.bias": "the softmax does not see what all keys have in common"}
+COPIED = {
+    f"blocks.*.{name}.weight": "stored transposed"
+    for name in ("attention.mixer.[qkv]", "attention.mixer.out", "ffn.mixer.up", "ffn.mixer.down")
+}
