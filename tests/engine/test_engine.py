@@ -16,7 +16,7 @@ from malmoi.core.errors import ConfigError, RequestError
 from malmoi.engine import Engine, Generation, Request, SamplingParams
 from malmoi.nn.context import Context
 from malmoi.nn.stack import Decoder
-from malmoi.testing.models import tiny_gpt2, tiny_llama
+from malmoi.testing.models import tiny_gpt2, tiny_llama, tiny_lstm
 
 PROMPTS = [[5, 6, 7, 8, 9], [40], list(range(60, 83)), [3, 3, 3]]
 PARAMS = [
@@ -25,7 +25,7 @@ PARAMS = [
     SamplingParams(seed=2, top_p=0.8, repetition_penalty=1.2, max_tokens=7),
     SamplingParams(seed=3, temperature=1.5, top_k=20, frequency_penalty=0.5, max_tokens=15),
 ]
-FAMILIES = {"llama": tiny_llama, "gpt2": tiny_gpt2}
+FAMILIES = {"llama": tiny_llama, "gpt2": tiny_gpt2, "lstm": tiny_lstm}
 
 
 @pytest.fixture(params=FAMILIES.values(), ids=FAMILIES.keys(), scope="module")
@@ -80,7 +80,11 @@ def test_each_request_gets_the_same_tokens_alone_and_among_others(model: Decoder
         assert generation.tokens == alone(model, prompt, params)
 
 
-def test_preempted_and_resumed_is_undisturbed(model: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("make", [tiny_llama, tiny_gpt2])
+def test_preempted_and_resumed_is_undisturbed(
+    make: Callable[[], Decoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make()
     cramped = Engine(model, block_size=4, cache_bytes=bytes_of_blocks(model, 10, 4))
     preempted = []
     preempt = cramped.scheduler._preempt_newest

@@ -160,7 +160,11 @@ def test_every_step_keeps_the_budget_and_every_request_ends(
         assert len(set(owned)) == len(owned) == num_blocks - engine.blocks.num_free
         for generation in engine.running:
             assert len(generation.blocks) * 4 >= generation.num_computed
+        slots = [g.state_slot for g in everybody if g.state_slot is not None]
+        assert len(set(slots)) == len(slots) == len(engine.running) == 3 - engine.state_slots.num_free
+        assert all(g.state_slot is not None for g in engine.running)
     assert engine.blocks.num_free == num_blocks
+    assert engine.state_slots.num_free == 3
     for generation in everybody:
         length = generation.request.params.max_tokens
         room = min(32, num_blocks * 4) - len(generation.request.tokens)

@@ -14,12 +14,12 @@ Five nouns, one file each, in the order of a request's journey:
 from typing import TYPE_CHECKING
 
 from malmoi.engine.params import SamplingParams
-from malmoi.engine.request import Candidate, Choice, Generation, Request
+from malmoi.engine.request import Attachment, Candidate, Choice, Generation, Request
 
 if TYPE_CHECKING:
     from malmoi.engine.engine import Engine
 
-__all__ = ["Candidate", "Choice", "Engine", "Generation", "Request", "SamplingParams"]
+__all__ = ["Attachment", "Candidate", "Choice", "Engine", "Generation", "Request", "SamplingParams"]
 
 
 def __getattr__(name: str) -> object:

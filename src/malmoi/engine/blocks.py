@@ -1,7 +1,8 @@
 """Who owns which block of the cache: numbers only, the memory itself is the runner's.
 
 A block is `block_size` neighbouring slots of every layer's pool; a generation owns a list of blocks and fills
-them in order (Kwon et al. 2023, arXiv:2309.06180, section 4.3). Read next: `scheduler.py`, the only caller.
+them in order (Kwon et al. 2023, arXiv:2309.06180, section 4.3). The slots of recurrent states, one a generation, are
+handed out by the same rule. Read next: `scheduler.py`, the only caller.
 """
 
 from collections.abc import Iterable

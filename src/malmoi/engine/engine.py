@@ -12,18 +12,22 @@ from malmoi.engine.params import SamplingParams
 from malmoi.engine.request import Choice, Generation, Request
 from malmoi.engine.runner import Runner
 from malmoi.engine.scheduler import Scheduler
-from malmoi.nn.stack import Decoder
+from malmoi.nn.stack import Decoder, EncoderDecoder
 
 
 class Engine:
     """Generates for many requests at once, with any model that has `hidden`, `head` and `cache_specs`.
 
+    An encoder-decoder reads the `source` of a request in its first step, and then goes on from its tokens.
+
     Args:
         model: used as it is, weights included; nothing is copied.
         max_requests: how many requests run at a time; more wait in line.
-        tokens_per_step: the most tokens that the model sees at once, prompts and decoding together.
+        tokens_per_step: the most tokens that the model sees at once, sources, prompts and decoding together. None:
+            512, or as many more as the longest source needs, which is read whole.
         block_size: tokens a cache block.
-        cache_bytes: the most memory that the cache takes; less if `max_requests` full contexts need less.
+        cache_bytes: the most memory that the cache takes; less if `max_requests` full contexts need less. Recurrent
+            states, one a running request, take their part first; the rest is shared by tokens and sources.
 
     A wrong request is refused when it comes in and does not disturb the others. One thread at a time.
 
@@ -35,37 +39,60 @@ class Engine:
 
     def __init__(
         self,
-        model: Decoder,
+        model: Decoder | EncoderDecoder,
         *,
         max_requests: int = 16,
-        tokens_per_step: int = 512,
+        tokens_per_step: int | None = None,
         block_size: int = 16,
         cache_bytes: int = 2**30,
     ) -> None:
+        source_length = model.encoder.max_positions if isinstance(model, EncoderDecoder) else 0
+        if tokens_per_step is None:
+            tokens_per_step = max(512, max_requests + source_length)
         if not 1 <= max_requests <= tokens_per_step or block_size < 1:
             raise ConfigError(
                 f"{max_requests=}, {tokens_per_step=}, {block_size=} do not fit: each is 1 or more, and a step must "
                 "have room for a token of every request. Raise tokens_per_step or lower max_requests."
             )
         self.model = model
-        element_size = (model.compute_dtype or model.dtype).itemsize
-        bytes_per_token = sum(spec.bytes_per_token(element_size) for spec in model.cache_specs())
-        blocks_wanted = max_requests * -(-model.max_positions // block_size)
-        blocks_allowed = cache_bytes // (max(bytes_per_token, 1) * block_size)
-        num_blocks = min(blocks_wanted, blocks_allowed)
-        if not num_blocks:
+        specs, element_size = model.cache_specs(), (model.compute_dtype or model.dtype).itemsize
+        state_bytes = max_requests * sum(spec.bytes_per_sequence(element_size) for spec in specs)
+        block_bytes, source_block_bytes = (
+            block_size * sum(s.bytes_per_token(element_size) for s in specs if s.is_of_source == is_of_source)
+            for is_of_source in (False, True)
+        )
+        least = state_bytes + block_bytes + source_block_bytes
+        if least > cache_bytes:
             raise ConfigError(
-                f"{cache_bytes=} holds no block of {block_size} tokens, which takes "
-                f"{bytes_per_token * block_size} bytes. Give more."
+                f"{cache_bytes=} is less than {least}: what one block of {block_size} tokens, one of a source if the "
+                f"model reads any, and the recurrent states of {max_requests} requests take. Give more, or lower "
+                "max_requests."
             )
+        num_blocks, num_source_blocks = (
+            max_requests * -(-length // block_size) for length in (model.max_positions, source_length)
+        )
+        room = cache_bytes - state_bytes
+        wanted = num_blocks * block_bytes + num_source_blocks * source_block_bytes
+        if wanted > room:  # both kinds give way in proportion, and each keeps a block
+            share = num_source_blocks * (room - block_bytes) // wanted
+            num_source_blocks = min(num_source_blocks, max(1, share))
+            num_blocks = min(num_blocks, (room - num_source_blocks * source_block_bytes) // block_bytes)
         self.scheduler = Scheduler(
             num_blocks=num_blocks,
+            num_source_blocks=num_source_blocks,
             block_size=block_size,
             tokens_per_step=tokens_per_step,
             max_requests=max_requests,
             context_length=model.max_positions,
+            source_length=source_length,
         )
-        self.runner = Runner(model, num_blocks=num_blocks, block_size=block_size)
+        self.runner = Runner(
+            model,
+            num_blocks=num_blocks,
+            num_source_blocks=num_source_blocks,
+            block_size=block_size,
+            num_state_slots=max_requests,
+        )
 
     def step(self) -> None:
         """Advance every running generation; each that has seen all of its ids gets a token."""
@@ -77,7 +104,7 @@ class Engine:
         """Queue a request; the generation that comes back fills up with each `step`.
 
         Raises RequestError if it could never be served: an empty prompt, one that leaves no room in the context
-        or in the cache, an id outside the vocabulary.
+        or in the cache, an id outside the vocabulary, a source that the encoder has no room for.
         """
         self.check(request)
         return self.scheduler.add(request)
@@ -92,9 +119,13 @@ class Engine:
         params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
         stop_ids: Iterable[int] = (),
+        sources: Sequence[Sequence[int]] | None = None,
     ) -> list[Generation]:
-        """Go on from each prompt, all at once; `params` are for all or one a prompt. Raises as `add` does."""
-        requests = self._requests(prompts, params, stop_ids)
+        """Go on from each prompt, all at once; `params` are for all or one a prompt. Raises as `add` does.
+
+        For an encoder-decoder, `sources` are what it reads, one a prompt.
+        """
+        requests = self._requests(prompts, params, stop_ids, sources)
         for request in requests:
             self.check(request)
         generations = [self.add(request) for request in requests]
@@ -107,10 +138,15 @@ class Engine:
         return generations
 
     def stream(
-        self, prompt: Sequence[int], params: SamplingParams | None = None, *, stop_ids: Iterable[int] = ()
+        self,
+        prompt: Sequence[int],
+        params: SamplingParams | None = None,
+        *,
+        stop_ids: Iterable[int] = (),
+        source: Sequence[int] | None = None,
     ) -> Iterator[Choice]:
         """Yield each token as soon as it is chosen; closing the iterator aborts. Raises as `add` does, at once."""
-        [request] = self._requests([prompt], params, stop_ids)
+        [request] = self._requests([prompt], params, stop_ids, None if source is None else [source])
         self.check(request)
         return self._follow(request)
 
@@ -122,7 +158,11 @@ class Engine:
         """Raise RequestError if `request` could never be served."""
         self.scheduler.check(request)
         vocab_size = self.model.vocab_size
-        for where, ids in (("the prompt", request.tokens), ("logit_bias", request.params.logit_bias)):
+        for where, ids in (
+            ("the prompt", request.tokens),
+            ("the source", request.source or ()),
+            ("logit_bias", request.params.logit_bias),
+        ):
             for token in ids:
                 if not 0 <= token < vocab_size:
                     raise RequestError(
@@ -153,6 +193,7 @@ class Engine:
         prompts: Sequence[Sequence[int]],
         params: SamplingParams | Sequence[SamplingParams] | None,
         stop_ids: Iterable[int],
+        sources: Sequence[Sequence[int]] | None,
     ) -> list[Request]:
         if params is None or isinstance(params, SamplingParams):
             params = [params or SamplingParams()] * len(prompts)
@@ -160,8 +201,11 @@ class Engine:
             raise RequestError(
                 f"{len(prompts)} prompts, but {len(params)} params. Give one for all, or one each."
             )
+        if sources is not None and len(sources) != len(prompts):
+            raise RequestError(f"{len(prompts)} prompts, but {len(sources)} sources. Give one for each.")
+        each_source: Sequence[Sequence[int] | None] = sources or [None] * len(prompts)
         stops = frozenset(stop_ids)
         return [
-            Request(tokens=prompt, params=p, stop_ids=stops)
-            for prompt, p in zip(prompts, params, strict=True)
+            Request(tokens=prompt, source=source, params=p, stop_ids=stops)
+            for prompt, source, p in zip(prompts, each_source, params, strict=True)
         ]

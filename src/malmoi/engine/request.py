@@ -8,9 +8,12 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from malmoi.engine.params import SamplingParams
+
+if TYPE_CHECKING:
+    import torch
 
 FinishReason = Literal["stop", "length", "abort"]
 """A stop id was chosen; `max_tokens` or the end of the context was reached; the caller gave up."""
@@ -37,15 +40,40 @@ class Choice(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Attachment:
+    """Features that stand in the place of a request's tokens from `start` on, one for each: an image or a sound.
+
+    `features` (P, D) are what `Multimodal.encode` makes, with the weights that the model had then.
+    """
+
+    start: int
+    features: "torch.Tensor"
+
+    @property
+    def end(self) -> int:
+        """The first token behind them."""
+        return self.start + len(self.features)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Request:
-    """Ids to go on from; kept as a tuple. The engine knows no end-of-text: what ends the answer are `stop_ids`."""
+    """Ids to go on from; kept as tuples. The engine knows no end-of-text: what ends the answer are `stop_ids`.
+
+    `attachments` are in the order in which they stand among `tokens`. `source` is what an encoder reads, for a model
+    that has one; `tokens` are then the first of the decoder's.
+    """
 
     tokens: Sequence[int]
+    attachments: Sequence[Attachment] = ()
+    source: Sequence[int] | None = None
     params: SamplingParams = field(default_factory=SamplingParams)
     stop_ids: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tokens", tuple(self.tokens))
+        object.__setattr__(self, "attachments", tuple(self.attachments))
+        if self.source is not None:
+            object.__setattr__(self, "source", tuple(self.source))
 
 
 class Generation:
@@ -58,6 +86,8 @@ class Generation:
         finish_reason: None while it goes on.
         num_computed: how many of `ids` have their keys and values in the cache.
         blocks: the cache blocks it owns, in the order of its positions.
+        source_blocks: those that it owns for the keys and values of its source.
+        state_slot: where its recurrent states are kept, while it runs.
         random: its own source of randomness, so that what runs beside it does not matter.
         started_at: when it was added, as `time.perf_counter` says it (seconds).
         token_times: seconds from then to each generated token.
@@ -70,6 +100,8 @@ class Generation:
         self.finish_reason: FinishReason | None = None
         self.num_computed = 0
         self.blocks: list[int] = []
+        self.source_blocks: list[int] = []
+        self.state_slot: int | None = None
         self.random = random.Random(request.params.seed)
         self.started_at = time.perf_counter()
         self.token_times: list[float] = []
@@ -78,6 +110,11 @@ class Generation:
     def num_pending(self) -> int:
         """How many ids the model has not seen yet: those of the prompt, later one at a time."""
         return len(self.ids) - self.num_computed
+
+    @property
+    def num_source_pending(self) -> int:
+        """How many ids the encoder has not read yet: all of its source before the first step, then none."""
+        return 0 if self.num_computed else len(self.request.source or ())
 
     @property
     def tokens(self) -> list[int]:

@@ -6,7 +6,7 @@ generation is a prompt again (Agrawal et al. 2023, arXiv:2308.16369, section 4).
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from malmoi.core.errors import RequestError
 from malmoi.engine.blocks import BlockPool
@@ -22,6 +22,12 @@ class Scheduler:
     ends; then the next is the oldest. Nobody starves.
 
     Decoding goes before prompts, so a long prompt never holds up the answers that are being written.
+
+    Whoever runs also owns one slot for the states of recurrent layers; there are as many as may run at a time.
+
+    A source is read whole, in the first step of its generation and beside its first ids, and its keys and values stay
+    in blocks of their own. `check` lets in no source that could find no room beside decoding, so it waits for prompts
+    before it, never for ever.
 
     >>> scheduler = Scheduler(num_blocks=8, block_size=4, tokens_per_step=6, max_requests=4, context_length=32)
     >>> a = scheduler.add(Request(tokens=[1, 2]))
@@ -39,13 +45,17 @@ class Scheduler:
         tokens_per_step: int,
         max_requests: int,
         context_length: int,
+        num_source_blocks: int = 0,
+        source_length: int = 0,
     ) -> None:
         self.block_size = block_size
         self.tokens_per_step = tokens_per_step
         self.max_requests = max_requests
         self.context_length = context_length
-        self.num_slots = num_blocks * block_size
-        self.blocks = BlockPool(num_blocks)
+        self.source_length = source_length  # the longest that the encoder takes; 0: there is no encoder
+        self.num_slots, self.num_source_slots = num_blocks * block_size, num_source_blocks * block_size
+        self.blocks, self.source_blocks = BlockPool(num_blocks), BlockPool(num_source_blocks)
+        self.state_slots = BlockPool(max_requests)
         self.running: list[Generation] = []  # the oldest first, and all older than those that wait
         self.waiting: deque[Generation] = deque()
 
@@ -62,6 +72,27 @@ class Scheduler:
                 raise RequestError(
                     f"the prompt has {length} tokens, but {what} has room for {limit}, the answer included. "
                     f"Shorten the prompt to {limit - 1} tokens or fewer."
+                )
+        _check_attachments(request)
+        self._check_source(request.source)
+
+    def _check_source(self, source: Sequence[int] | None) -> None:
+        if not self.source_length:
+            if source is not None:
+                raise RequestError("this model has no encoder to read a source. Put it into the prompt.")
+            return
+        if not source:
+            raise RequestError(
+                "this model's encoder has nothing to read. Give a source of at least one token."
+            )
+        for limit, what in (
+            (self.source_length, "the model's encoder"),
+            (self.num_source_slots, "the cache (the engine's cache_bytes)"),
+            (self.tokens_per_step - self.max_requests, "a step (the engine's tokens_per_step)"),
+        ):
+            if len(source) > limit:
+                raise RequestError(
+                    f"the source has {len(source)} tokens, but {what} has room for {limit}. Shorten it."
                 )
 
     def add(self, request: Request) -> Generation:
@@ -84,10 +115,11 @@ class Scheduler:
         self._admit()
         room = self.tokens_per_step
         plan = {}
-        for generation in sorted(self.running, key=lambda generation: generation.num_pending > 1):
-            if count := min(generation.num_pending, room):
+        for generation in sorted(self.running, key=lambda g: g.num_pending + g.num_source_pending > 1):
+            count = min(generation.num_pending, room - generation.num_source_pending)
+            if count > 0:
                 plan[generation] = count
-                room -= count
+                room -= count + generation.num_source_pending
         return plan
 
     def update(self, plan: Mapping[Generation, int], choices: Mapping[Generation, Choice]) -> None:
@@ -115,10 +147,13 @@ class Scheduler:
     def _admit(self) -> None:
         while self.waiting and len(self.running) < self.max_requests:
             missing = self._num_missing(self.waiting[0])
-            if missing > self.blocks.num_free:
+            of_source = -(-self.waiting[0].num_source_pending // self.block_size)
+            if missing > self.blocks.num_free or of_source > self.source_blocks.num_free:
                 break
             generation = self.waiting.popleft()
             generation.blocks = self.blocks.allocate(missing)
+            generation.source_blocks = self.source_blocks.allocate(of_source)
+            [generation.state_slot] = self.state_slots.allocate(1)
             self.running.append(generation)
 
     def _num_missing(self, generation: Generation) -> int:
@@ -137,7 +172,11 @@ class Scheduler:
 
     def _release(self, generation: Generation) -> None:
         self.blocks.free(generation.blocks)
-        generation.blocks = []
+        self.source_blocks.free(generation.source_blocks)
+        generation.blocks, generation.source_blocks = [], []
+        if generation.state_slot is not None:
+            self.state_slots.free([generation.state_slot])
+            generation.state_slot = None
         if generation in self.running:
             self.running.remove(generation)
 
@@ -147,3 +186,15 @@ class Scheduler:
             return "stop"
         is_full = len(generation.ids) >= min(self.context_length, self.num_slots)
         return "length" if is_full or len(generation.choices) == params.max_tokens else None
+
+
+def _check_attachments(request: Request) -> None:
+    free_from = 0
+    for attachment in request.attachments:
+        if not free_from <= attachment.start < attachment.end <= len(request.tokens):
+            raise RequestError(
+                f"an attachment is to stand at the tokens {attachment.start} to {attachment.end - 1}, but there are "
+                f"{len(request.tokens)} tokens, and those before {free_from} are taken. Give attachments in order, "
+                "each as many features as it has places."
+            )
+        free_from = attachment.end

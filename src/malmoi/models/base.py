@@ -6,18 +6,18 @@ rules, and how its Hugging Face config reads and writes. It ends with `PRESETS`,
 `checkpoint.py`. Read next: `llama.py`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from malmoi.core.errors import ConfigError
 from malmoi.models.huggingface import ConfigReader
 from malmoi.nn.block import Residual
 from malmoi.nn.linear import Linear
-from malmoi.nn.norm import LayerNorm, RMSNorm
+from malmoi.nn.norm import LayerNorm, OffsetRMSNorm, RMSNorm
 from malmoi.nn.stack import Model
 from malmoi.weights.rules import Rules
 
@@ -32,8 +32,11 @@ class Family(Generic[C]):
     `model_type` and `architecture` are what `config.json` calls it; where the architecture depends on the head,
     `write_config` says "architectures" itself. `ideas` are what makes the family itself, a line each, newest last,
     without those of the family that it `grew_from` (its `model_type`). `ignored_tensors` are patterns of buffers
-    that old checkpoints saved beside their weights (causal masks, rotary frequencies); `optional_prefix` is one
-    that some checkpoints leave off every name but the head's.
+    that old checkpoints saved beside their weights (causal masks, rotary frequencies), and of weights for other tasks:
+    they are left out where the configuration has no place for them. `zero_if_absent` are names of tensors that some
+    checkpoints leave out, being zero. `optional_prefix` is one that some checkpoints leave off every name but the
+    head's; `old_prefixes` and `old_endings` are how names began and ended before, and what that is now: of each the
+    first that fits. `settle` corrects a configuration by the tensors beside it, where `config.json` cannot be trusted.
     """
 
     model_type: str
@@ -46,7 +49,11 @@ class Family(Generic[C]):
     ideas: tuple[str, ...]
     grew_from: str | None = None
     ignored_tensors: tuple[str, ...] = ()
+    zero_if_absent: tuple[str, ...] = ()
     optional_prefix: str = ""
+    old_prefixes: Mapping[str, str] = field(default_factory=dict)
+    old_endings: Mapping[str, str] = field(default_factory=dict)
+    settle: Callable[[C, Mapping[str, Tensor]], C] = lambda config, tensors: config
 
 
 @torch.no_grad()
@@ -68,7 +75,7 @@ def initialise(model: M, *, seed: int, std: float = 0.02) -> M:
     num_residual = sum(isinstance(module, Residual) for module in model.modules())
     residual_std = std / max(1, num_residual) ** 0.5
     for name, module in model.named_modules():
-        if isinstance(module, Linear):
+        if isinstance(module, Linear | nn.Conv1d):
             writes_residual = name.endswith((".out", ".down"))
             module.weight.normal_(std=residual_std if writes_residual else std, generator=generator)
             if module.bias is not None:
@@ -79,6 +86,8 @@ def initialise(model: M, *, seed: int, std: float = 0.02) -> M:
             module.reset_parameters()
         elif isinstance(module, RMSNorm):
             module.weight.fill_(1.0)
+        elif isinstance(module, OffsetRMSNorm):
+            module.weight.zero_()
     return model
 
 

@@ -6,6 +6,7 @@ what we save `transformers` loads, and what it saves we load. Read next: `llama.
 """
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,15 @@ def load_model(path_or_hub_id: str | Path, *, dtype: torch.dtype | None = None) 
     """
     directory = resolve(path_or_hub_id)
     family, config = _read_config(directory)
+    stored = read_tensors(directory)
+    config = family.settle(config, stored)
     with torch.device("meta"):
         model = build_model(config)
     rules = family.rules(config)
-    tensors = _without_leftovers(family, read_tensors(directory))
-    _check_against(model, rules, tensors, directory)
+    expected, tied = _places(model, rules)
+    tensors = _without_leftovers(family, stored, {*expected, *tied})
+    tensors |= _absent_zeros(family, expected, tensors)
+    _check_against(expected, tied, tensors, directory)
     _fill(model, rules.import_(tensors), directory)
     return model.eval() if dtype is None else model.to(dtype).eval()
 
@@ -85,7 +90,12 @@ def save_model(model: Model, directory: str | Path, *, dtype: torch.dtype | None
     """
     directory = Path(directory)
     family = family_of(model.config)
-    tensors = {name: t if dtype is None else t.to(dtype) for name, t in unique_tensors(model).items()}
+    tensors = unique_tensors(model)
+    if dtype is not None:
+        with torch.device("meta"):
+            converted = unique_tensors(build_model(model.config).to(dtype))
+        # Not of `dtype`: some parameters keep their own precision (`moe.SigmoidRouter`).
+        tensors = {name: tensor.to(converted[name].dtype) for name, tensor in tensors.items()}
     stored = next(iter(tensors.values())).dtype
     write_tensors(directory, family.rules(model.config).export(tensors))
     config = {
@@ -117,16 +127,39 @@ def _read_config(directory: Path) -> tuple[Family[Any], Any]:
     return family, config
 
 
-def _without_leftovers(family: Family[Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _without_leftovers(
+    family: Family[Any], tensors: Mapping[str, Tensor], places: AbstractSet[str]
+) -> dict[str, Tensor]:
     """The weights alone, under the names that the rules expect."""
     prefix = family.optional_prefix
     is_bare = prefix and not any(name.startswith(prefix) for name in tensors)
     full_names = {prefix + name if is_bare and name != "lm_head.weight" else name: name for name in tensors}
     return {
-        full: tensors[name]
+        current: tensors[name]
         for full, name in full_names.items()
-        if not any(match(pattern, full) for pattern in family.ignored_tensors)
+        if (current := _current_name(family, full)) in places
+        or not any(match(pattern, current) for pattern in family.ignored_tensors)
     }
+
+
+def _absent_zeros(
+    family: Family[Any], expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """What this checkpoint leaves out because it is zero, in the precision of its weights."""
+    dtype = next((tensor.dtype for tensor in tensors.values()), None)
+    absent = [name for name in family.zero_if_absent if name in expected and name not in tensors]
+    return {name: torch.zeros(expected[name].shape, dtype=dtype) for name in absent}
+
+
+def _current_name(family: Family[Any], name: str) -> str:
+    for old, new in family.old_prefixes.items():
+        if name.startswith(old):
+            name = new + name.removeprefix(old)
+            break
+    for old, new in family.old_endings.items():
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name
 
 
 def _tied_names(model: Model) -> dict[str, str]:
@@ -139,11 +172,17 @@ def _tied_names(model: Model) -> dict[str, str]:
     return {name: first for name, first in names.items() if name != first}
 
 
-def _check_against(model: Model, rules: Rules, tensors: Mapping[str, Tensor], directory: Path) -> None:
-    """Compare names and shapes with those that `model`, on the meta device, would be saved with."""
-    expected = rules.export(unique_tensors(model))
+def _places(model: Model, rules: Rules) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The tensors that `model` would be saved with, by their names in a checkpoint, and the tied ones beside them."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    tied = rules.export({name: parameters[name].detach() for name in _tied_names(model)})
+    tied = {name: parameters[name].detach() for name in _tied_names(model)}
+    return rules.export(unique_tensors(model)), rules.export(tied)
+
+
+def _check_against(
+    expected: Mapping[str, Tensor], tied: Mapping[str, Tensor], tensors: Mapping[str, Tensor], directory: Path
+) -> None:
+    """Compare names and shapes with those of `_places`, on the meta device."""
     if missing := sorted(expected.keys() - tensors.keys()):
         raise CheckpointError(
             f"{directory} lacks the tensor {missing[0]!r}{_and_more(missing)}. "

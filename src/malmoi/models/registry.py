@@ -12,9 +12,34 @@ from malmoi.core.errors import ConfigError
 from malmoi.models.base import Family
 
 _PAGES = {
+    "bert": "bert",
+    "clip_vision_model": "clip",
+    "deepseek_v2": "deepseek",
+    "deepseek_v3": "deepseek_v3",
+    "exaone4": "exaone4",
+    "gemma": "gemma",
+    "gemma2": "gemma2",
+    "gemma3_text": "gemma3",
     "gpt2": "gpt2",
     "llama": "llama",
+    "llava": "llava",
+    "moe_llava": "moe_llava",
+    "omni": "omni",
     "mistral": "mistral",
+    "mixtral": "mixtral",
+    "qwen2": "qwen",
+    "qwen3": "qwen",
+    "qwen3_moe": "qwen_moe",
+    "roberta": "roberta",
+    "xlm-roberta": "roberta",
+    "transformer": "transformer",
+    "siglip_vision_model": "siglip",
+    "bart": "bart",
+    "t5": "t5",
+    "mt5": "t5",
+    "qwen2_audio": "audio",
+    "whisper": "whisper",
+    "recurrent": "recurrent",
 }
 """Which page of `malmoi.models` describes a `model_type`."""
 

@@ -121,6 +121,7 @@ class StateSpec:
 
     is_shareable = False  # the state after 5 tokens is not a part of the state after 8
     is_truncatable = False
+    is_of_source = False
 
     def bytes_per_token(self, element_size: int) -> int:
         """Nothing grows with the tokens."""

@@ -13,15 +13,21 @@ from torch import Tensor, nn
 
 from malmoi.llm import LLM
 from malmoi.models import build_model, initialise, require_kind
+from malmoi.models.clip import ClipConfig
 from malmoi.models.gpt2 import GPT2Config
 from malmoi.models.llama import LlamaConfig
+from malmoi.models.llava import LlavaConfig
+from malmoi.models.recurrent import RecurrentConfig
+from malmoi.models.t5 import T5Config
 from malmoi.nn.context import Context
 from malmoi.nn.linear import Linear
-from malmoi.nn.stack import Decoder
+from malmoi.nn.multimodal import Multimodal
+from malmoi.nn.stack import Decoder, EncoderDecoder
 from malmoi.testing.tokenizer import ByteTokenizer
 from malmoi.text.chat import ChatTemplate
 
 VOCAB_SIZE = 259  # ByteTokenizer's
+IMAGE_TOKEN = 3  # with one special token more
 
 
 def tiny_llama(*, seed: int = 0, **changes: Any) -> Decoder:
@@ -52,8 +58,43 @@ def tiny_gpt2(*, seed: int = 0, **changes: Any) -> Decoder:
     return _initialised(replace(config, **changes), seed)
 
 
-def _initialised(config: Any, seed: int) -> Decoder:
+def tiny_lstm(*, seed: int = 0, **changes: Any) -> Decoder:
+    """An LSTM of 2 layers and 32 dimensions. `changes` are fields of its config."""
+    config = RecurrentConfig(
+        cell="lstm", vocab_size=VOCAB_SIZE, hidden_size=32, num_layers=2, max_positions=128
+    )
+    return _initialised(replace(config, **changes), seed, std=0.6)
+
+
+def _initialised(config: Any, seed: int, *, std: float = 0.3) -> Decoder:
     model = require_kind(build_model(config), Decoder, for_what="a test")
+    return initialise(model, seed=seed, std=std).eval()
+
+
+def tiny_t5(*, seed: int = 0, **changes: Any) -> EncoderDecoder:
+    """A T5 of 2 and 2 layers and 32 dimensions. `changes` are fields of its config."""
+    config = T5Config(
+        vocab_size=VOCAB_SIZE, hidden_size=32, intermediate_size=64, num_layers=2, num_decoder_layers=2, num_heads=4,
+        head_dim=8, num_buckets=8, max_distance=16, max_positions=128, scales_logits=False,
+    )  # fmt: skip
+    model = require_kind(build_model(replace(config, **changes)), EncoderDecoder, for_what="a source")
+    return initialise(model, seed=seed, std=0.3).eval()
+
+
+def tiny_llava(*, seed: int = 0, **changes: Any) -> Multimodal:
+    """A LLaVA of 32 dimensions that sees images of 8 x 8 pixels as 4 patches. `changes` are fields of its config.
+
+    Its vocabulary is that of `ByteTokenizer([*SPECIAL_TOKENS, "<image>"])`, whose placeholder is `IMAGE_TOKEN`.
+    """
+    vision = ClipConfig(
+        hidden_size=16, intermediate_size=32, num_layers=2, num_heads=2, image_size=8, patch_size=4
+    )
+    text = LlamaConfig(
+        vocab_size=VOCAB_SIZE + 1, hidden_size=32, intermediate_size=64, num_layers=2, num_heads=4, num_kv_heads=2,
+        head_dim=8, max_positions=128,
+    )  # fmt: skip
+    config = replace(LlavaConfig(vision=vision, text=text, image_token=IMAGE_TOKEN), **changes)
+    model = require_kind(build_model(config), Multimodal, for_what="a test")
     return initialise(model, seed=seed, std=0.3).eval()
 
 
@@ -87,12 +128,14 @@ class ScriptedModel(Decoder):
         return nn.functional.one_hot(context.positions.clamp_max(self.length - 1), self.length).float()
 
 
-def tiny_llm(model: Decoder | None = None) -> LLM:
+def tiny_llm(model: Decoder | EncoderDecoder | None = None) -> LLM:
     """An LLM of a tiny model (by default `tiny_llama()`) with `ByteTokenizer` and our chat format."""
     tokenizer = ByteTokenizer()
+    end = [tokenizer.special_tokens["<|endoftext|>"]]
     return LLM(
         tiny_llama() if model is None else model,
         tokenizer,
         template=ChatTemplate.default(),
-        stop_ids=[tokenizer.special_tokens["<|endoftext|>"]],
+        stop_ids=end,
+        answer_opening=end if isinstance(model, EncoderDecoder) else (),
     )

@@ -1,0 +1,123 @@
+"""Images in the engine: features stand in their places however the prompt is cut, packed and computed again."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from malmoi.core.errors import RequestError
+from malmoi.engine import Attachment, Engine, Generation, Request, SamplingParams
+from malmoi.nn.multimodal import Multimodal
+from malmoi.testing.models import IMAGE_TOKEN, tiny_llava
+
+# An answer that holds a placeholder could not be compared with a model that counts them.
+PARAMS = SamplingParams(temperature=0, max_tokens=10, logprobs=260, logit_bias={IMAGE_TOKEN: -100})
+PROMPTS = [
+    [5, 6, *[IMAGE_TOKEN] * 4, 7, 8, *[IMAGE_TOKEN] * 4],
+    [40, 41, 42],
+    [*[IMAGE_TOKEN] * 4, 9],
+    list(range(60, 83)),
+]
+STARTS = [[2, 8], [], [0], []]  # of the images in each
+
+
+@pytest.fixture(scope="module")
+def model() -> Multimodal:
+    return tiny_llava()
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    return torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def requests(model: Multimodal, images: Tensor) -> list[Request]:
+    with torch.inference_mode():
+        features = iter(model.encode(images=images)["images"].split(4))
+    return [
+        Request(
+            tokens=p,
+            attachments=[Attachment(start=s, features=next(features)) for s in starts],
+            params=PARAMS,
+        )
+        for p, starts in zip(PROMPTS, STARTS, strict=True)
+    ]
+
+
+def run(engine: Engine, requests: Sequence[Request]) -> list[Generation]:
+    generations = [engine.add(request) for request in requests]
+    while any(generation.finish_reason is None for generation in generations):
+        engine.step()
+    return generations
+
+
+def logprobs(generation: Generation) -> Tensor:
+    rows = [sorted(choice.top) for choice in generation.choices]  # by token
+    return torch.tensor([[candidate.logprob for candidate in row] for row in rows])
+
+
+def assert_same(ours: Generation, wanted: Generation) -> None:
+    assert ours.tokens == wanted.tokens
+    torch.testing.assert_close(logprobs(ours), logprobs(wanted), rtol=0, atol=1e-5)
+
+
+def test_an_answer_about_images_is_the_models_without_a_cache(
+    model: Multimodal, images: Tensor, requests: list[Request]
+) -> None:
+    [generation] = run(Engine(model, block_size=4), requests[:1])
+    ids = list(PROMPTS[0])
+    for token, row in zip(generation.tokens, logprobs(generation), strict=True):
+        with torch.inference_mode():
+            wanted = model(torch.tensor([ids]), images=images[:2]).logits[0, -1].log_softmax(-1)
+        torch.testing.assert_close(row, wanted, rtol=0, atol=1e-5)
+        assert token == int(torch.where(torch.arange(260) == IMAGE_TOKEN, -torch.inf, wanted).argmax())
+        ids.append(token)
+
+
+def test_the_image_matters(model: Multimodal, requests: list[Request]) -> None:
+    blind = Request(tokens=PROMPTS[0], params=PARAMS)
+    seeing, not_seeing = run(Engine(model), [requests[0], blind])
+    assert not torch.allclose(logprobs(seeing)[0], logprobs(not_seeing)[0], atol=1e-2)
+
+
+@pytest.mark.parametrize("tokens_per_step", [4, 5, 9])
+def test_an_image_may_be_cut_anywhere(
+    model: Multimodal, requests: list[Request], tokens_per_step: int
+) -> None:
+    [whole] = run(Engine(model), requests[:1])
+    [chunked] = run(Engine(model, tokens_per_step=tokens_per_step, max_requests=1), requests[:1])
+    assert_same(chunked, whole)
+
+
+def test_each_request_sees_its_own_images_among_others(model: Multimodal, requests: list[Request]) -> None:
+    together = run(Engine(model, tokens_per_step=16, block_size=4), requests)
+    for request, generation in zip(requests, together, strict=True):
+        assert_same(generation, run(Engine(model), [request])[0])
+
+
+def test_a_preempted_request_sees_its_images_again(model: Multimodal, requests: list[Request]) -> None:
+    engine = Engine(model, block_size=4)
+    generations = [engine.add(request) for request in requests]
+    for _ in range(3):
+        engine.step()
+    engine.refresh()
+    while any(generation.finish_reason is None for generation in generations):
+        engine.step()
+    for request, generation in zip(requests, generations, strict=True):
+        assert_same(generation, run(Engine(model), [request])[0])
+
+
+@pytest.mark.parametrize(
+    "spans",
+    [[(-1, 2)], [(5, 0)], [(9, 4)], [(0, 3), (2, 2)], [(6, 2), (0, 2)]],
+    ids=["before the prompt", "empty", "behind the prompt", "overlapping", "in another order"],
+)
+def test_features_that_have_no_places_are_refused(model: Multimodal, spans: list[tuple[int, int]]) -> None:
+    attachments = [Attachment(start=start, features=torch.zeros(size, 32)) for start, size in spans]
+    request = Request(tokens=PROMPTS[0], attachments=attachments)
+    with pytest.raises(
+        RequestError, match=r"an attachment is to stand at the tokens .*, but there are 12 tokens"
+    ):
+        Engine(model).add(request)
