@@ -8,7 +8,7 @@ from torch import nn
 from malmoi.core.errors import ConfigError, RequestError
 from malmoi.nn.attend import AttentionRule
 from malmoi.nn.attention import Attention, head_width
-from malmoi.nn.block import Block, PostNorm, PreNorm, Sandwich
+from malmoi.nn.block import Block, PostNorm, PreNorm, Reordered, Sandwich
 from malmoi.nn.cache import DenseCache, KeyValueSpec, PagedCache
 from malmoi.nn.context import Context
 from malmoi.nn.embedding import Embedding, LearnedPositions
@@ -81,6 +81,7 @@ def test_where_a_sublayer_normalises_is_what_its_name_says() -> None:
     first, second = RMSNorm(8, eps=0.0), LayerNorm(8, eps=0.0)
     assert torch.equal(PreNorm(first, Doubled())(x, context), x + 2 * first(x))
     assert torch.equal(PostNorm(Doubled(), first)(x, context), first(x + 2 * x))
+    assert torch.equal(Reordered(Doubled(), first)(x, context), x + first(2 * x))
     assert torch.equal(Sandwich(first, Doubled(), second)(x, context), x + second(2 * first(x)))
 
 

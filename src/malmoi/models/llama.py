@@ -143,10 +143,12 @@ def swiglu(config: LlamaShape, *, bias: bool = False) -> GatedMLP:
     return GatedMLP(config.hidden_size, config.intermediate_size, bias=bias)
 
 
-FRAME_NAMES = {
+OUTER_NAMES = {
     "model.embed_tokens.weight": "embedding.tokens.weight",
     "model.norm.weight": "norm.weight",
     "lm_head.weight": "head.weight",
+}
+FRAME_NAMES = OUTER_NAMES | {  # and the two norms of `pre_norm_block`
     "model.layers.{}.input_layernorm.weight": "blocks.{}.attention.norm.weight",
     "model.layers.{}.post_attention_layernorm.weight": "blocks.{}.ffn.norm.weight",
 }
@@ -186,15 +188,24 @@ def read_shape(
     num_kv_heads: int | None = None,
     head_dim: int | None = None,
     max_positions: int = 2048,
+    norm_eps: float = 1e-6,
+    theta: float = 10_000.0,
     is_tied: bool = False,
+    activations: tuple[str, ...] = ("silu",),
+    rope: RopeConfig | None = None,
 ) -> dict[str, Any]:
-    """The fields of `LlamaShape`; the arguments are what a family takes where its file says nothing."""
-    reader.require("hidden_act", "silu")
+    """The fields of `LlamaShape`; the arguments are what a family takes where its file says nothing.
+
+    `activations` are those that it computes; with `rope`, it has read the rotary keys itself.
+    """
+    reader.require("hidden_act", *activations)
     reader.disregard("attention_dropout")  # training's business
     hidden_size = reader.positive("hidden_size", int)
     num_heads = reader.positive("num_attention_heads", int)
     max_positions = reader.positive("max_position_embeddings", int, max_positions)
     has_head_dim = "head_dim" in reader.raw or head_dim is not None
+    if "num_key_value_heads" in reader.nulls:  # not the same as absent
+        num_kv_heads = num_heads
     return {
         "vocab_size": reader.positive("vocab_size", int),
         "hidden_size": hidden_size,
@@ -206,8 +217,8 @@ def read_shape(
         if has_head_dim
         else head_width(hidden_size, num_heads),
         "max_positions": max_positions,
-        "norm_eps": reader.positive("rms_norm_eps", float, 1e-6),
-        "rope": read_rope(reader, max_positions=max_positions),
+        "norm_eps": reader.positive("rms_norm_eps", float, norm_eps),
+        "rope": rope or read_rope(reader, max_positions=max_positions, theta=theta),
         "is_tied": reader.take("tie_word_embeddings", bool, is_tied),
     }
 

@@ -23,23 +23,25 @@ from malmoi.nn.rope_scaling import (
 )
 
 
-def read_rope(reader: ConfigReader, *, max_positions: int) -> RopeConfig:
-    """Take the rotary keys. Raises ConfigError for what is unknown, out of range, or said twice and differently.
+def read_rope(reader: ConfigReader, *, max_positions: int, theta: float = 10_000.0) -> RopeConfig:
+    """Take the rotary keys, with the base `theta` where they name none.
+
+    Raises ConfigError for what is unknown, out of range, or said twice and differently.
 
     >>> read_rope(ConfigReader({"rope_theta": 5e5}, where="config.json"), max_positions=8192)
     RopeConfig(theta=500000.0, scaling=None)
     """
-    outer_theta = reader.take("rope_theta", float, 10_000.0)
+    outer_theta = reader.take("rope_theta", float, theta)
     has_original = "original_max_position_embeddings" in reader.raw
     original = reader.positive("original_max_position_embeddings", int) if has_original else None
     found = {}
     for key in ("rope_parameters", "rope_scaling"):
         if inner := reader.sub(key):
-            theta = inner.take("rope_theta", float, outer_theta)
-            if theta != outer_theta and "rope_theta" in reader.raw:
-                raise _contradiction(reader, f"rope_theta={outer_theta}", f"{theta} within {key}")
+            inner_theta = inner.take("rope_theta", float, outer_theta)
+            if inner_theta != outer_theta and "rope_theta" in reader.raw:
+                raise _contradiction(reader, f"rope_theta={outer_theta}", f"{inner_theta} within {key}")
             scaling = _read_scaling(inner, max_positions=max_positions, original=original)
-            found[key] = RopeConfig(theta=theta, scaling=scaling)
+            found[key] = RopeConfig(theta=inner_theta, scaling=scaling)
             inner.finish()
     if len(set(found.values())) > 1:
         raise _contradiction(reader, *map(str, found))

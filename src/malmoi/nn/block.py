@@ -5,6 +5,7 @@ knows neither. Where the norm stands is what tells them apart:
 
     PreNorm    x + mixer(norm(x))              GPT-2, Llama
     PostNorm   norm(x + mixer(x))              the Transformer of 2017, BERT, BART
+    Reordered  x + norm(mixer(x))              OLMo 2, EXAONE 4
     Sandwich   x + post(mixer(pre(x)))         Gemma 2 and 3
 
 Read next: `stack`, which runs the blocks; `models/llama.py`, which fills them.
@@ -46,6 +47,21 @@ class PostNorm(Residual):
 
     def forward(self, x: Float[Tensor, "B T D"], context: Context) -> Float[Tensor, "B T D"]:
         out: Tensor = self.norm(x + self.mixer(x, context))
+        return out
+
+
+class Reordered(Residual):
+    """`x + norm(mixer(x))`: the stream stays as it is, what is added to it is normalised.
+
+    The reordered norm of OLMo 2 (arXiv:2501.00656).
+    """
+
+    def __init__(self, mixer: nn.Module, norm: nn.Module) -> None:
+        super().__init__()
+        self.mixer, self.norm = mixer, norm
+
+    def forward(self, x: Float[Tensor, "B T D"], context: Context) -> Float[Tensor, "B T D"]:
+        out: Tensor = x + self.norm(self.mixer(x, context))
         return out
 
 

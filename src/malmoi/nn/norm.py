@@ -1,4 +1,4 @@
-"""Normalisation: LayerNorm and RMSNorm, both computed in fp32 whatever the precision of input and weights.
+"""Normalisation: LayerNorm, RMSNorm and its offset form, computed in fp32 whatever the precision of input and weights.
 
 Place in the flow: inside each residual sublayer (`block`), and once before the head (`stack`).
 Read next: `mlp`, `attention`.
@@ -28,6 +28,26 @@ class RMSNorm(nn.Module):
         wide = x.float()
         normed = wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + self.eps)
         return self.weight.to(x.dtype) * normed.to(x.dtype)
+
+
+class OffsetRMSNorm(nn.Module):
+    """`x / rms(x) * (1 + weight)`: the weight is learned around one, so weight decay draws the norm to identity.
+
+    As in Gemma (arXiv:2403.08295), all of it is computed in fp32 and rounded once, where `RMSNorm` rounds twice.
+
+    >>> OffsetRMSNorm(2, eps=0.0)(torch.tensor([[3.0, 4.0]]))
+    tensor([[0.8485, 1.1314]], grad_fn=<MulBackward0>)
+    """
+
+    def __init__(self, size: int, *, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.zeros(size))
+
+    def forward(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
+        wide = x.float()
+        normed = wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + self.eps)
+        return (normed * (1.0 + self.weight.float())).to(x.dtype)
 
 
 class LayerNorm(nn.LayerNorm):
