@@ -94,7 +94,10 @@ class Answer:
             tokens=generation.tokens[:num_tokens],
             finish_reason="length" if is_cut else "stop",
             logprobs=[self._logprob(index) for index in range(num_tokens)] if has_logprobs else None,
-            usage=Usage(prompt_tokens=len(self._request.tokens), completion_tokens=num_tokens),
+            usage=Usage(
+                prompt_tokens=len(self._request.source or ()) + len(self._request.tokens),
+                completion_tokens=num_tokens,
+            ),
             timings=Timings(token_times=tuple(generation.token_times[:num_tokens])),
         )
 

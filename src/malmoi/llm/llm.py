@@ -6,12 +6,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import overload
 
-from malmoi.core.errors import TemplateError
-from malmoi.engine import Request, SamplingParams
+from malmoi.core.errors import ConfigError, RequestError, TemplateError
+from malmoi.engine import Attachment, Request, SamplingParams
 from malmoi.engine.engine import Engine
 from malmoi.llm.answer import Answer, TextStream
 from malmoi.llm.completion import Completion
-from malmoi.nn.stack import Decoder
+from malmoi.llm.images import ImageReader, without_images
+from malmoi.media import ImageProcessor, load_image_processor
+from malmoi.media.sources import MediaSource
+from malmoi.nn.multimodal import Multimodal
+from malmoi.nn.stack import Decoder, EncoderDecoder
 from malmoi.text.chat import ChatTemplate, Message
 from malmoi.text.tokenizer import Tokenizer
 
@@ -29,15 +33,21 @@ def named_token(tokenizer: Tokenizer, name: str) -> list[int]:
 class LLM:
     """A model with its tokenizer and chat format. Many requests at once, one thread at a time.
 
+    A decoder goes on from a prompt; an encoder-decoder reads it and writes an answer.
+
     Args:
-        model: any decoder of `models/`.
+        model: any decoder or encoder-decoder of `models/` that reads text.
         tokenizer: the one that it was trained with.
         template: its chat format, or the directory from which the first chat reads it.
         stop_ids: the tokens that end a text, such as <|endoftext|>. A chat's end of turn is found without.
         default_params: how to sample when a call does not say.
+        answer_opening: the tokens that every answer of an encoder-decoder begins with; none for a decoder.
+        image_processor: for a model that sees, its processor, or the directory from which the first image reads it.
 
     Attributes:
         engine: what runs the requests; may be replaced by one with other limits.
+
+    Raises ConfigError if `answer_opening` does not fit the kind of the model.
 
     >>> llm = malmoi.load()                                              # doctest: +SKIP
     >>> llm.generate("한글은", SamplingParams(max_tokens=32)).text          # doctest: +SKIP
@@ -47,51 +57,75 @@ class LLM:
 
     def __init__(
         self,
-        model: Decoder,
+        model: Decoder | EncoderDecoder,
         tokenizer: Tokenizer,
         *,
         template: ChatTemplate | Path | None = None,
         stop_ids: Iterable[int] = (),
         default_params: SamplingParams | None = None,
+        answer_opening: Iterable[int] = (),
+        image_processor: ImageProcessor | Path | None = None,
     ) -> None:
+        self.answer_opening = tuple(answer_opening)
+        if bool(self.answer_opening) != isinstance(model, EncoderDecoder):
+            raise ConfigError(
+                f"answer_opening={self.answer_opening} with a model of the kind {type(model).__name__}: an "
+                "encoder-decoder needs the token that its decoder starts with, another model goes on from its prompt. "
+                "Give it to the former alone."
+            )
         self.model = model
         self.tokenizer = tokenizer
         self.stop_ids = frozenset(stop_ids)
         self.default_params = default_params or SamplingParams()
         self.engine = Engine(model)
         self._template = template
+        self._image_processor = image_processor
 
     @overload
-    def generate(self, prompt: str, params: SamplingParams | None = None) -> Completion: ...
+    def generate(
+        self, prompt: str, params: SamplingParams | None = None, *, images: Sequence[MediaSource] = ()
+    ) -> Completion: ...
     @overload
     def generate(self, prompt: list[str], params: SamplingParams | None = None) -> list[Completion]: ...
     def generate(
-        self, prompt: str | list[str], params: SamplingParams | None = None
+        self,
+        prompt: str | list[str],
+        params: SamplingParams | None = None,
+        *,
+        images: Sequence[MediaSource] = (),
     ) -> Completion | list[Completion]:
-        """Go on with a text; with several, all at once, in their order.
+        """Go on with a text, or answer it (encoder-decoders); with several, all at once, in their order.
 
-        Raises RequestError if a prompt has no room in the context.
+        `images` (a path, bytes or a `data:` URL each) stand before the text, for a model that sees. Raises
+        RequestError if a prompt has no room in the context or the model sees nothing, MediaError for a broken image.
         """
         if isinstance(prompt, str):
-            return self._complete([prompt], params)[0]
+            return self._complete([prompt], params, images)[0]
         return self._complete(prompt, params)
 
     def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Completion:
-        """Answer a conversation. Raises TemplateError if there is no chat format, or it refuses `messages`."""
+        """Answer a conversation. Raises TemplateError if there is no chat format, or it refuses `messages`.
+
+        A message shows an image as a part of its content: `{"type": "image", "image": "cat.png"}`.
+        """
         return self._complete([messages], params)[0]
 
-    def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> TextStream:
+    def stream(
+        self, prompt: Prompt, params: SamplingParams | None = None, *, images: Sequence[MediaSource] = ()
+    ) -> TextStream:
         """`generate` for a text, `chat` for messages, piece by piece. Raises as they do, and at once."""
-        return TextStream(self._answer(prompt, params or self.default_params).pieces())
+        return TextStream(self._answer(prompt, params or self.default_params, images).pieces())
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
-        """The ids from which the model goes on.
+        """The ids from which the model goes on, or which its encoder reads.
 
-        A text begins as the tokenizer's files say that texts begin, with a BOS token where they add one, as in
-        `transformers`; an empty text is the BOS token alone. In a chat the chat format says everything.
+        A text begins, and for an encoder also ends, as the tokenizer's files say, with a BOS token where they add
+        one, as in `transformers`; an empty text is the BOS token alone. In a chat the chat format says everything.
         """
         if isinstance(prompt, str):
-            return [*self._opening, *self.tokenizer.encode(prompt)] or self._bos
+            opening, closing = self._frame
+            closing = closing if isinstance(self.model, EncoderDecoder) else []
+            return [*opening, *self.tokenizer.encode(prompt), *closing] or self._bos
         return self.template.render(prompt, self.tokenizer, add_generation_prompt=True).ids
 
     @cached_property
@@ -103,8 +137,28 @@ class LLM:
             )
         return ChatTemplate.load(self._template) if isinstance(self._template, Path) else self._template
 
-    def _complete(self, prompts: Sequence[Prompt], params: SamplingParams | None) -> list[Completion]:
-        answers = [self._answer(prompt, params or self.default_params) for prompt in prompts]
+    @cached_property
+    def image_reader(self) -> ImageReader:
+        """What sees for the model. Raises RequestError if nothing does, CheckpointError if its files are missing."""
+        if not isinstance(self.model, Multimodal) or "images" not in self.model.placeholders:
+            raise RequestError(
+                "this model sees no images. Leave them out, or load one that does, such as a LLaVA."
+            )
+        if self._image_processor is None:
+            raise RequestError(
+                "this LLM was made without an image processor. Give one: LLM(..., image_processor=...)."
+            )
+        if isinstance(self._image_processor, Path):
+            return ImageReader(self.model, load_image_processor(self._image_processor))
+        return ImageReader(self.model, self._image_processor)
+
+    def _complete(
+        self,
+        prompts: Sequence[Prompt],
+        params: SamplingParams | None,
+        images: Sequence[MediaSource] = (),
+    ) -> list[Completion]:
+        answers = [self._answer(prompt, params or self.default_params, images) for prompt in prompts]
         try:
             for answer in answers:
                 answer.start()
@@ -117,23 +171,44 @@ class LLM:
                 answer.stop()
         return [answer.completion() for answer in answers]
 
-    def _answer(self, prompt: Prompt, params: SamplingParams) -> Answer:
+    def _answer(self, prompt: Prompt, params: SamplingParams, images: Sequence[MediaSource] = ()) -> Answer:
         is_text = isinstance(prompt, str)
+        ids, attachments = self._seen(prompt, images)
+        has_source = isinstance(self.model, EncoderDecoder)
         request = Request(
-            tokens=self.prompt_ids(prompt),
+            tokens=self.answer_opening if has_source else ids,
+            attachments=attachments,
+            source=ids if has_source else None,
             params=replace(params, stop=()),
             stop_ids=self.stop_ids if is_text else self.stop_ids | self._end_of_turn,
         )
-        goes_on = is_text and prompt != ""
+        goes_on = is_text and prompt != "" and not has_source
         return Answer(request, self.engine, self.tokenizer, stop_strings=params.stop, at_start=not goes_on)
 
+    def _seen(self, prompt: Prompt, images: Sequence[MediaSource]) -> tuple[list[int], list[Attachment]]:
+        """`prompt_ids` with room for each image, and what stands there."""
+        if not isinstance(prompt, str):
+            messages, images = without_images(prompt)
+            ids = self.prompt_ids(messages)
+            return self.image_reader.place(ids, images) if images else (ids, [])
+        ids = self.prompt_ids(prompt)
+        if not images:
+            return ids, []
+        start = len(self._frame[0])
+        places = [self.image_reader.placeholder] * len(images)
+        return self.image_reader.place([*ids[:start], *places, *ids[start:]], images)
+
     @cached_property
-    def _opening(self) -> list[int]:
-        """What tokenizer.json puts before a text, else the BOS token if tokenizer_config.json says so."""
+    def _frame(self) -> tuple[list[int], list[int]]:
+        """What tokenizer.json puts before and behind a text, else the tokens that tokenizer_config.json says to add."""
         encoding = self.tokenizer.backend.encode("a")
-        is_added = encoding.special_tokens_mask
-        opening = list(encoding.ids[: is_added.index(0)]) if 0 in is_added else []
-        return opening or (self._bos if self.tokenizer.config.get("add_bos_token") else [])
+        is_added, opening, closing = encoding.special_tokens_mask, [], []
+        if 0 in is_added:
+            opening = list(encoding.ids[: is_added.index(0)])
+            closing = list(encoding.ids[len(is_added) - is_added[::-1].index(0) :])
+        config = self.tokenizer.config
+        eos = named_token(self.tokenizer, "eos_token") if config.get("add_eos_token") else []
+        return opening or (self._bos if config.get("add_bos_token") else []), closing or eos
 
     @property
     def _bos(self) -> list[int]:

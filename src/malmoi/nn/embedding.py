@@ -42,7 +42,7 @@ class Embedding(nn.Module):
         if self.scale != 1.0:
             x = x * torch.tensor(self.scale, dtype=x.dtype)  # rounded as the weights are, as Gemma does
         if self.positions is not None:
-            x = x + self.positions(context.positions)
+            x = x + self.positions(context.positions).to(x.dtype)
         if self.types is not None:
             types = context.token_types
             x = x + self.types(torch.zeros_like(tokens) if types is None else types)

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from malmoi.core.errors import ConfigError
 from malmoi.nn.embedding import table
 
 
@@ -19,7 +20,8 @@ class RelativeBias(nn.Module):
     Half of the buckets are one distance each, the others grow up to `max_distance`, and the last holds all that is
     further. An encoder (`is_bidirectional`) has a set for what lies ahead and one for what lies behind.
 
-    A bias depends on the distance alone, so one row of T + S numbers a head holds all of it.
+    A bias depends on the distance alone, so one row of T + S numbers a head holds all of it. Raises ConfigError if no
+    distance has a bucket of its own, or all up to `max_distance` have.
 
     >>> bias = RelativeBias(num_heads=1, num_buckets=8, max_distance=16, is_bidirectional=False)
     >>> bias.buckets(torch.tensor([0, -1, -3, -4, -7, -99]))
@@ -32,6 +34,12 @@ class RelativeBias(nn.Module):
         self, *, num_heads: int, num_buckets: int, max_distance: int, is_bidirectional: bool
     ) -> None:
         super().__init__()
+        num_exact = num_buckets // 4 if is_bidirectional else num_buckets // 2
+        if not 1 <= num_exact < max_distance:
+            raise ConfigError(
+                f"{num_buckets=} with {max_distance=} leaves {num_exact} distances with a bucket of their own. There "
+                "has to be one or more, and fewer than max_distance: T5 has 32 buckets up to a distance of 128."
+            )
         self.num_buckets, self.max_distance = num_buckets, max_distance
         self.is_bidirectional = is_bidirectional
         self.table = table(num_buckets, num_heads)
@@ -54,6 +62,7 @@ class RelativeBias(nn.Module):
         else:
             distances = (-distances).clamp(min=0)
         num_exact = num_buckets // 2
-        growth = (num_buckets - num_exact) / math.log(self.max_distance / num_exact)
-        far = num_exact + ((distances.clamp(min=1) / num_exact).log() * growth).long()
+        # In this order: where a bucket ends at a whole distance, another order rounds to the other side.
+        how_far = (distances.clamp(min=1) / num_exact).log() / math.log(self.max_distance / num_exact)
+        far = num_exact + (how_far * (num_buckets - num_exact)).long()
         return first + torch.where(distances < num_exact, distances, far.clamp(max=num_buckets - 1))
