@@ -21,9 +21,12 @@ from malmoi.core.errors import MalmoiError
 
 VERBS = {
     "chat": "Talk with a model. 모델과 이야기합니다.",
+    "classify": "Label texts. 글을 분류합니다.",
+    "embed": "Turn texts into vectors. 글을 벡터로 바꿉니다.",
     "generate": "Continue a text. 글을 이어 씁니다.",
     "tokenizer": "Train a tokenizer, encode and decode text. 토크나이저를 만들고 씁니다.",
     "train": "Train a model by a recipe. 모델을 학습합니다.",
+    "transcribe": "Write down what is said. 소리를 듣고 받아씁니다.",
 }
 """Every verb and its line in `malmoi --help`; the command itself is `malmoi.cli.<verb>.<verb>`."""
 

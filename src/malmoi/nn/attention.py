@@ -20,9 +20,9 @@ class Attention(CachedLayer):
 
     `num_kv_heads == num_heads` is multi-head attention, `num_kv_heads == 1` multi-query attention. `rope` names the
     rotation of the context that turns queries and keys; None leaves them as they are (GPT-2). `bias` is that of the
-    projections to q, k and v, `out_bias` of the last. What a family puts between projection and rotation comes in as
-    `q_norm` and `k_norm`, modules over heads (..., N, H); what it adds to the scores, as `score_bias`, a module
-    (T, S) -> (N, T, S) (`relative.RelativeBias`).
+    projections to q, k and v, `k_bias` that of k alone where it differs (Whisper), `out_bias` of the last. What a
+    family puts between projection and rotation comes in as `q_norm` and `k_norm`, modules over heads (..., N, H);
+    what it adds to the scores, as `score_bias`, a module (T, S) -> (N, T, S) (`relative.RelativeBias`).
 
     A forward stores the keys and values of its tokens in the cache (mutates it). Raises ConfigError if the
     heads cannot be shared evenly.
@@ -44,6 +44,7 @@ class Attention(CachedLayer):
         rule: AttentionRule,
         rope: str | None = "default",
         bias: bool = False,
+        k_bias: bool | None = None,
         out_bias: bool = False,
         q_norm: nn.Module | None = None,
         k_norm: nn.Module | None = None,
@@ -59,7 +60,7 @@ class Attention(CachedLayer):
         self.head_dim, self.rule, self.rope = head_dim, rule, rope
         self.cache_spec = KeyValueSpec(num_kv_heads=num_kv_heads, head_dim=head_dim, window=rule.window)
         self.q = Linear(hidden_size, num_heads * head_dim, bias=bias)
-        self.k = Linear(hidden_size, num_kv_heads * head_dim, bias=bias)
+        self.k = Linear(hidden_size, num_kv_heads * head_dim, bias=bias if k_bias is None else k_bias)
         self.v = Linear(hidden_size, num_kv_heads * head_dim, bias=bias)
         self.out = Linear(num_heads * head_dim, hidden_size, bias=out_bias)
         self.q_norm = q_norm or nn.Identity()
@@ -101,6 +102,7 @@ class CrossAttention(Attention):
         head_dim: int,
         scale: float | None = None,
         bias: bool = False,
+        k_bias: bool | None = None,
         out_bias: bool = False,
     ) -> None:
         super().__init__(
@@ -111,6 +113,7 @@ class CrossAttention(Attention):
             rule=AttentionRule(is_causal=False, scale=scale),
             rope=None,
             bias=bias,
+            k_bias=k_bias,
             out_bias=out_bias,
         )
         self.cache_spec = KeyValueSpec(num_kv_heads=num_heads, head_dim=head_dim, is_of_source=True)

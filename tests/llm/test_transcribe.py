@@ -1,0 +1,179 @@
+"""What a tiny Whisper writes down of a sound is what transformers makes of it, chunk for chunk."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import transformers
+
+from malmoi.core.errors import CheckpointError, ConfigError, MediaError, RequestError
+from malmoi.llm.transcribe import Transcriber
+from malmoi.media import SoundProcessor, load_sound, save_processors
+from malmoi.models import save_model
+from malmoi.testing.models import tiny_llama
+from malmoi.testing.tokenizer import ByteTokenizer
+
+SPECIAL = (
+    "<|endoftext|>",
+    "<|start|>",
+    "<|en|>",
+    "<|ko|>",
+    "<|translate|>",
+    "<|transcribe|>",
+    "<|notimestamps|>",
+)
+END, START, EN, KO, TRANSLATE, TRANSCRIBE, NO_TIMESTAMPS = range(7)
+SEED = 12  # of weights under which some chunks end and others do not
+PROCESSOR = SoundProcessor(num_mels=8, chunk_seconds=1)
+GENERATION: dict[str, Any] = {
+    "decoder_start_token_id": START, "eos_token_id": END, "pad_token_id": END, "bos_token_id": END,
+    "is_multilingual": True, "lang_to_id": {"<|en|>": EN, "<|ko|>": KO}, "max_length": 24,
+    "task_to_id": {"transcribe": TRANSCRIBE, "translate": TRANSLATE}, "no_timestamps_token_id": NO_TIMESTAMPS,
+    "return_timestamps": False, "begin_suppress_tokens": [END, 40],
+    # All but the end and a few letters, so that the end comes sometimes.
+    "suppress_tokens": [i for i in range(1, 263) if i not in range(104, 110)],
+}  # fmt: skip
+
+
+def noise(seconds: float, seed: int = 0) -> bytes:
+    """A WAV of noise that swells and ebbs."""
+    time = np.arange(int(seconds * 16_000)) / 16_000
+    samples = np.random.default_rng(seed).normal(size=len(time)) * np.sin(7 * time) ** 2 / 10
+    file = io.BytesIO()
+    soundfile.write(file, samples, 16_000, format="WAV", subtype="FLOAT")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The reference's model in a directory, `directory`, with all that a published Whisper has beside it."""
+    directory = tmp_path_factory.mktemp("whisper")
+    sides = {
+        f"{side}_{key}": n
+        for side in ("encoder", "decoder")
+        for key, n in (("layers", 2), ("attention_heads", 2))
+    }
+    config = transformers.WhisperConfig(
+        **sides, vocab_size=263, d_model=16, encoder_ffn_dim=24, decoder_ffn_dim=24, num_mel_bins=8,
+        max_source_positions=50, max_target_positions=24, bos_token_id=END, eos_token_id=END, pad_token_id=END,
+        decoder_start_token_id=START,
+    )  # fmt: skip
+    model = transformers.WhisperForConditionalGeneration(config).eval()
+    generator = torch.Generator().manual_seed(SEED)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            # What is heard and how far the text has come weigh more than the last letter, or it would repeat.
+            std = 0.1 if "embed_tokens" in name else 1.0
+            weights = torch.empty_like(parameter).normal_(std=std, generator=generator)
+            parameter.copy_(parameter + weights if parameter.ndim == 1 else weights)
+    model.generation_config = transformers.GenerationConfig(**GENERATION)
+    model.save_pretrained(directory)
+    ByteTokenizer(SPECIAL).save(directory)
+    save_processors(directory, sound=PROCESSOR)
+    model.directory = directory
+    return model
+
+
+@pytest.fixture(scope="module")
+def transcriber(theirs: Any) -> Transcriber:
+    return Transcriber.load(theirs.directory)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("language", ["ko", "en", None])
+@pytest.mark.parametrize("task", ["transcribe", "translate"])
+def test_each_chunk_is_written_down_as_the_reference_does(
+    theirs: Any, transcriber: Transcriber, language: str | None, task: str
+) -> None:
+    sound = noise(3.4)
+    found = transcriber.transcribe(sound, language=language, task=task)
+    mel = torch.from_numpy(PROCESSOR(load_sound(sound)).mel)
+    if language is None:
+        wanted = theirs.detect_language(input_features=mel[:1])
+        assert {"ko": KO, "en": EN}[found.language or ""] == int(wanted[0])
+    ids = theirs.generate(input_features=mel, language=found.language, task=task)
+    rows = [[i for i in row if i not in range(7)] for row in ids.tolist()]
+    assert found.tokens == rows
+    assert len(set(map(len, rows))) > 1
+
+
+def test_the_text_is_that_of_the_chunks_in_their_order(transcriber: Transcriber) -> None:
+    found = transcriber.transcribe(noise(2.5), language="ko")
+    assert len(found.tokens) == 3
+    assert found.text == " ".join(transcriber.tokenizer.decode(ids) for ids in found.tokens)
+    assert found.language == "ko"
+
+
+def test_no_chunk_depends_on_the_others(transcriber: Transcriber) -> None:
+    together = transcriber.transcribe(noise(3.0), language="ko").tokens
+    samples, _ = soundfile.read(io.BytesIO(noise(3.0)), dtype="float32")
+    for chunk, tokens in zip(np.split(samples, 3), together, strict=True):
+        file = io.BytesIO()
+        soundfile.write(file, chunk, 16_000, format="WAV", subtype="FLOAT")
+        assert transcriber.transcribe(file.getvalue(), language="ko").tokens == [tokens]
+
+
+def test_how_many_chunks_are_in_memory_does_not_matter(
+    transcriber: Transcriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = transcriber.transcribe(noise(4.5), language="ko")
+    monkeypatch.setattr("malmoi.llm.transcribe.CHUNKS_AT_ONCE", 2)
+    assert transcriber.transcribe(noise(4.5), language="ko") == together
+
+
+def test_what_is_suppressed_is_never_written_nor_first(transcriber: Transcriber) -> None:
+    tokens = transcriber.transcribe(noise(4.0), language="ko").tokens
+    assert all(tokens)  # the end may not come first
+    assert {i for row in tokens for i in row} <= set(range(104, 110))
+
+
+def test_a_language_or_a_task_that_the_model_does_not_have_is_refused(transcriber: Transcriber) -> None:
+    with pytest.raises(RequestError, match="language='kr' is not one .* Did you mean 'ko'. It has: en, ko"):
+        transcriber.transcribe(noise(0.1), language="kr")
+    with pytest.raises(RequestError, match="task='translte' is not one .* Did you mean 'translate'"):
+        transcriber.transcribe(noise(0.1), language="ko", task="translte")
+
+
+def test_a_broken_sound_is_a_media_error(transcriber: Transcriber) -> None:
+    with pytest.raises(MediaError, match="no WAV, FLAC or OGG"):
+        transcriber.transcribe(b"ID3 and so on")
+
+
+def rewritten(theirs: Any, directory: Path, **changes: Any) -> Path:
+    """The same directory with other keys in its generation_config.json; None removes one."""
+    for file in theirs.directory.iterdir():
+        (directory / file.name).write_bytes(file.read_bytes())
+    keys = {key: value for key, value in (GENERATION | changes).items() if value is not None}
+    (directory / "generation_config.json").write_text(json.dumps(keys), "utf-8")
+    return directory
+
+
+def test_a_model_of_english_alone_takes_no_language(theirs: Any, tmp_path: Path) -> None:
+    one = Transcriber.load(
+        rewritten(theirs, tmp_path, lang_to_id=None, task_to_id=None, is_multilingual=False)
+    )
+    assert one.task_tokens.prompt(None, "transcribe") == [START, NO_TIMESTAMPS]
+    assert one.transcribe(noise(0.5)).language is None
+    with pytest.raises(
+        RequestError, match="language='ko' and task='transcribe', but this model only writes down"
+    ):
+        one.transcribe(noise(0.5), language="ko")
+
+
+def test_a_file_that_does_not_say_its_tokens_is_refused(theirs: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"generation_config.json: .*no_timestamps_token_id"):
+        Transcriber.load(rewritten(theirs, tmp_path, no_timestamps_token_id=None))
+    (tmp_path / "generation_config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"cannot read .*generation_config.json"):
+        Transcriber.load(tmp_path)
+
+
+def test_a_model_without_ears_is_refused(tmp_path: Path) -> None:
+    save_model(tiny_llama(), tmp_path)
+    with pytest.raises(ConfigError, match="a transcription takes a model of the kind AudioToText"):
+        Transcriber.load(tmp_path)
