@@ -7,6 +7,7 @@ import pytest
 
 from malmoi.engine import SamplingParams
 from malmoi.llm import LLM, Completion, TextStream, Timings, TokenLogprob, Usage
+from malmoi.media.sources import MediaSource
 from malmoi.testing.models import tiny_llama
 
 
@@ -16,14 +17,21 @@ class ParrotLLM(LLM):
     def __init__(self, answers: Sequence[Sequence[str] | Exception]) -> None:
         self.answers = list(answers)
         self.heard: list[tuple[object, SamplingParams]] = []
+        self.seen: list[tuple[Sequence[MediaSource], Sequence[MediaSource]]] = []
         self.default_params = SamplingParams(top_k=7)
         self.model = tiny_llama()
 
     def stream(
-        self, prompt: str | Sequence[Mapping[str, Any]], params: SamplingParams | None = None
+        self,
+        prompt: str | Sequence[Mapping[str, Any]],
+        params: SamplingParams | None = None,
+        *,
+        images: Sequence[MediaSource] = (),
+        audio: Sequence[MediaSource] = (),
     ) -> TextStream:
         params = params or self.default_params
         self.heard.append((prompt, params))
+        self.seen.append((images, audio))
         answer = self.answers[len(self.heard) - 1]
         if isinstance(answer, Exception):
             raise answer

@@ -80,6 +80,12 @@ def test_verbose_keeps_a_number_of_candidates_that_was_asked_for(parrot: ParrotL
     assert parrot.heard[0][1].logprobs == 9
 
 
+def test_images_and_sounds_are_handed_on_in_the_order_given(parrot: ParrotLLM) -> None:
+    options = ["--image", "하나.png", "--audio", "소리.wav", "--image", "둘.webp"]
+    assert run("무엇이 보여?", *options).stdout == "안녕하세요.\n"
+    assert parrot.seen == [(("하나.png", "둘.webp"), ("소리.wav",))]
+
+
 def test_a_wrong_parameter_is_refused_before_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("malmoi.llm.load", lambda _model: pytest.fail("was loaded"))
     assert isinstance(run("한글은", "--temperature", "-1").exception, RequestError)

@@ -4,13 +4,13 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from malmoi.core.config import from_mapping, override, to_mapping
+from malmoi.core.config import Kinds, from_mapping, override, to_mapping
 from malmoi.core.errors import ConfigError
 
 
@@ -237,3 +237,46 @@ def test_an_annotation_that_no_configuration_may_have_is_a_bug_not_an_input_erro
 
     with pytest.raises(TypeError, match="annotation"):
         from_mapping(Odd, {"table": {}}, where="run.json")
+
+
+# --- unions whose members are found by name ----------------------------------------------------------------
+
+
+def class_of(kind: str) -> type:
+    if kind not in ("optim", "source"):
+        raise ConfigError(f"{kind!r} is nothing here.")
+    return Optim if kind == "optim" else Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Open:
+    part: Annotated[Any, Kinds(class_of, lambda config: type(config).__name__.lower())]
+
+
+@pytest.mark.parametrize("part", [Optim(lr=0.5), Source(path="a")])
+def test_a_member_that_is_found_by_name_survives_json(part: object) -> None:
+    mapping = json.loads(json.dumps(to_mapping(Open(part=part))))
+    assert mapping["part"]["kind"] == type(part).__name__.lower()
+    assert from_mapping(Open, mapping, where="run.json") == Open(part=part)
+
+
+def test_a_member_that_is_found_by_name_is_assigned_as_any_other() -> None:
+    before = Open(part=Optim(lr=0.5))
+    assert override(before, ["part.betas=0.1,0.2"]).part == Optim(lr=0.5, betas=(0.1, 0.2))
+    assert override(before, ["part.path=a", "part.kind=source"]).part == Source(path="a")
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"kind": "optimizer"}, "run.json: part.kind: 'optimizer' is nothing here."),
+        ({"lr": 0.5}, "run.json: part.kind is missing. Say which kind of configuration it is."),
+        ({"kind": "optim", "path": "a"}, "run.json: unknown key 'part.path'."),
+        ("optim", "run.json: part must be an object with a kind, but is 'optim'."),
+    ],
+    ids=str,
+)
+def test_a_wrong_member_of_an_open_union_is_refused_with_its_place(part: object, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(Open, {"part": part}, where="run.json")
+    assert str(caught.value).startswith(message)

@@ -24,6 +24,7 @@ from malmoi.models import build_model
 from malmoi.models.huggingface import ConfigReader
 from malmoi.models.registry import find_family
 from malmoi.nn.cache import KeyValueSpec
+from malmoi.nn.moe import MoE
 from malmoi.nn.stack import Decoder, Encoder, EncoderDecoder, Model
 
 VOCAB_SIZE = 61  # of every tiny model
@@ -35,6 +36,7 @@ class Case:
     """A tiny configuration, ours or the reference's, and how such a model is called.
 
     Attributes:
+        page: the page of `malmoi.models` that it is of.
         without_gradient: patterns of parameters that no gradient reaches, each with the reason.
         copied: patterns of parameters that loading has to copy, each with the reason.
         is_one_graph: whether the compiler takes the model as a whole.
@@ -45,6 +47,7 @@ class Case:
 
     name: str
     config: Any
+    page: str
     without_gradient: dict[str, str] = field(default_factory=dict)
     copied: dict[str, str] = field(default_factory=dict)
     is_one_graph: bool = True
@@ -57,6 +60,19 @@ class Case:
 
     def may_be_copied(self, parameter: str) -> bool:
         return any(fnmatchcase(parameter, pattern) for pattern in self.copied)
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether a token's state decides which experts see it.
+
+        Such a model cannot run without values, and near a tie a rounding changes what it computes.
+        """
+        return any(isinstance(module, MoE) for module in empty_model(self).modules())
+
+    @property
+    def bf16_tolerance(self) -> float:
+        """How far bf16 may be from fp32, as a part of the largest value."""
+        return 0.5 if self.is_routed else 0.1
 
     def __str__(self) -> str:
         return self.name
@@ -83,6 +99,7 @@ def cases(which: str) -> list[Case]:
                 Case(
                     name=name if name.startswith(stem) else f"{stem}, {name}",
                     config=config,
+                    page=stem,
                     without_gradient=getattr(module, "WITHOUT_GRADIENT", {}),
                     copied=getattr(module, "COPIED", {}),
                     is_one_graph=getattr(module, "IS_ONE_GRAPH", True),
@@ -113,6 +130,10 @@ def is_of_tokens(case: Case) -> bool:
     return case.inputs is None and isinstance(empty_model(case), Decoder | Encoder | EncoderDecoder)
 
 
+def is_text_to_text(case: Case) -> bool:
+    return is_of_tokens(case) and isinstance(empty_model(case), EncoderDecoder)
+
+
 def has_window(case: Case) -> bool:
     specs = empty_model(case).cache_specs()
     return is_decoder(case) and any(isinstance(s, KeyValueSpec) and s.window for s in specs)
@@ -126,13 +147,11 @@ CHOICES: dict[str, tuple[str, Callable[[Case], bool]]] = {
     "windowed_case": ("OURS", has_window),
     "encoder_case": ("OURS", lambda case: isinstance(empty_model(case), Encoder)),
     "encoder_decoder_case": ("OURS", lambda case: isinstance(empty_model(case), EncoderDecoder)),
-    "text_to_text_case": (
-        "OURS",
-        lambda case: is_of_tokens(case) and isinstance(empty_model(case), EncoderDecoder),
-    ),
+    "text_to_text_case": ("OURS", is_text_to_text),
     "their_case": ("THEIRS", lambda case: True),
     "their_decoder_case": ("THEIRS", is_decoder),
     "their_token_case": ("THEIRS", is_of_tokens),
+    "their_text_to_text_case": ("THEIRS", is_text_to_text),
 }
 
 

@@ -122,7 +122,8 @@ def test_an_earlier_token_changes_every_later_logit_in_reach(model: Decoder, tok
     changed[:, 0] = (changed[:, 0] + 1) % VOCAB_SIZE
     windows = [spec.window for spec in model.cache_specs() if isinstance(spec, KeyValueSpec)]
     reach = 12 if None in windows or not windows else 1 + sum(w - 1 for w in windows if w is not None)
-    is_same = torch.isclose(logits(model, tokens), logits(model, changed)).all(-1)
+    before, after = logits(model, tokens), logits(model, changed)
+    is_same = torch.isclose(before, after, rtol=0, atol=1e-5 * before.abs().max().item()).all(-1)
     assert not is_same[:, :reach].any()
     assert is_same[:, reach:].all()
 
@@ -215,11 +216,11 @@ def test_caching_layers_are_numbered_in_the_order_of_their_specs(model: Decoder,
 
 
 def test_bf16_packed_stays_near_fp32(
-    model: Decoder, sequences: list[Tensor], assert_close: Callable[..., None]
+    decoder_case: Any, model: Decoder, sequences: list[Tensor], assert_close: Callable[..., None]
 ) -> None:
     wanted = packed(model, sequences)
     model.to(torch.bfloat16)
-    assert_close(packed(model, sequences), wanted, tolerance=0.1)
+    assert_close(packed(model, sequences), wanted, tolerance=decoder_case.bf16_tolerance)
 
 
 def test_bf16_activations_train_fp32_weights(
@@ -231,15 +232,23 @@ def test_bf16_activations_train_fp32_weights(
     assert hidden.dtype == torch.bfloat16
     model.head(hidden).float().square().sum().backward()
     for name, parameter in model.named_parameters():
-        if decoder_case.may_lack_gradient(name):
+        if decoder_case.may_lack_gradient(name) or name.startswith("encoders."):  # here are only tokens
             continue
         assert parameter.grad is not None, name
         assert parameter.grad.dtype == torch.float32, name
         assert parameter.grad.isfinite().all(), name
 
 
-def test_a_model_on_another_device_leaves_nothing_behind(model: Decoder, tokens: Tensor) -> None:
+def test_a_model_on_another_device_leaves_nothing_behind(
+    decoder_case: Any, model: Decoder, tokens: Tensor
+) -> None:
     model.to("meta")  # stands for any other device
+    plain = [
+        value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)
+    ]
+    assert all(tensor.device.type == "meta" for tensor in plain)
+    if decoder_case.is_routed:
+        return
     out = model(tokens.to("meta")).logits
     assert out.shape == (2, 12, VOCAB_SIZE)
     assert out.device.type == "meta"

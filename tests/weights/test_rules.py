@@ -8,7 +8,7 @@ from torch import Tensor
 
 from malmoi.core.errors import CheckpointError
 from malmoi.weights.patterns import fill, match
-from malmoi.weights.rules import Concat, Rename, Rule, Rules, Split, Stack, Transpose, Unstack
+from malmoi.weights.rules import Concat, Rename, Reshape, Rule, Rules, Split, Stack, Transpose, Unstack
 
 C_ATTN = "h.{}.attn.c_attn.weight"
 WIDTH = 4
@@ -29,6 +29,8 @@ EVERY_KIND = Rules(
         Transpose("l.{}.experts.{*}.t") >> Stack("l.{}.experts.{*}.t", "blocks.{}.experts.t"),
         Unstack("l.{}.fused", "blocks.{}.part.{*}.w"),
         ~Transpose("b.{}", "a.{}"),
+        Reshape("conv.{}", "blocks.{}.patches", theirs_shape=[2, 3, 4], ours_shape=[2, 12]),
+        *Rules([Transpose("a.{}")]).under("inner.", "decoder.").rules,
     ]
 )
 
@@ -51,6 +53,8 @@ def checkpoint(layers: int, experts: int, dtype: torch.dtype) -> dict[str, Tenso
             f"l.{layer}.up": (5, 2),
             f"l.{layer}.fused": (experts, 2),
             f"a.{layer}": (3, 2),
+            f"conv.{layer}": (2, 3, 4),
+            f"inner.a.{layer}": (3, 2),
         }
         shapes |= {f"l.{layer}.experts.{e}.w": (2, 3) for e in range(experts)}
         shapes |= {f"l.{layer}.experts.{e}.t": (2, 3) for e in range(experts)}

@@ -1,4 +1,4 @@
-"""`malmoi generate PROMPT`: a text goes in, its continuation comes out; as JSON, or token by token explained.
+"""`malmoi generate PROMPT`: a text goes in, its continuation or answer comes out; as JSON, or token by token explained.
 
 Read next: `malmoi.llm`, which does it; `explain.py`, what `--verbose` shows.
 """
@@ -22,15 +22,37 @@ NUM_CANDIDATES = 5
 @click.command(short_help="Continue a text. 글을 이어 씁니다.")
 @click.argument("prompt")
 @sampling_options
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    metavar="FILE",
+    help="An image that stands before the text, for a model that sees; may be given several times.",
+)
+@click.option(
+    "--audio",
+    multiple=True,
+    metavar="FILE",
+    help="A sound that stands before the text, for a model that hears; may be given several times.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: text, tokens, usage, ...")
 @click.option(
     "--verbose", is_flag=True, help="Show how each token was chosen: candidates, probabilities, time."
 )
-def generate(prompt: str, model: str | None, as_json: bool, verbose: bool, **options: Any) -> None:
+def generate(
+    prompt: str,
+    model: str | None,
+    images: tuple[str, ...],
+    audio: tuple[str, ...],
+    as_json: bool,
+    verbose: bool,
+    **options: Any,
+) -> None:
     """Continue a text. 글을 이어 씁니다.
 
     PROMPT goes to the model as it is (`-`: read it from standard input); for a conversation there is
-    `malmoi chat`. What --verbose shows goes to standard error, or with --json into "logprobs".
+    `malmoi chat`. An encoder-decoder, such as T5 or BART, reads it and answers. What --verbose shows goes to
+    standard error, or with --json into "logprobs".
     """
     changes = sampling_changes(**options)
     prompt = read_argument_or_stdin(prompt)
@@ -40,7 +62,7 @@ def generate(prompt: str, model: str | None, as_json: bool, verbose: bool, **opt
     params = replace(llm.default_params, **changes)
     if verbose and not params.logprobs:
         params = replace(params, logprobs=NUM_CANDIDATES)
-    with closing(llm.stream(prompt, params)) as stream:
+    with closing(llm.stream(prompt, params, images=images, audio=audio)) as stream:
         for piece in stream:
             if not as_json:
                 print(piece, end="", flush=True)

@@ -5,7 +5,7 @@ noise without a word, so other encodings are refused.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from malmoi.core.errors import DataError
 
@@ -25,6 +25,13 @@ def read_argument_or_stdin(prompt: str) -> str:
     except UnicodeEncodeError as error:  # Python keeps an argument's undecodable bytes as surrogates
         raise DataError(f"PROMPT is not UTF-8 at character {error.start}. {_REMEDY}.") from None
     return prompt
+
+
+def read_texts(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments, or, if `-` is the only one, each line of standard input. Raises DataError as above."""
+    if list(arguments) == ["-"]:
+        return list(stdin_lines())
+    return [read_argument_or_stdin(argument) for argument in arguments]
 
 
 def stdin_lines() -> Iterator[str]:

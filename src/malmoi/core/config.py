@@ -3,7 +3,8 @@
 A configuration is a tree of frozen, keyword-only dataclasses, each beside the code that consumes it; where
 a choice has several shapes, the field is a union of dataclasses told apart by `kind: Literal[...]`. This file
 gives such a tree its three doors: JSON in, JSON out, `a.b=c`. An annotation is the schema; there is no other.
-Annotations understood: bool, int, float, str, Path, Literal, X | None, tuple, Mapping, dataclass, unions of these.
+Annotations understood: bool, int, float, str, Path, Literal, X | None, tuple, Mapping, dataclass, unions of these;
+and `Annotated[Any, Kinds(...)]`, a union whose members are found by name.
 
 Read next: `core/errors.py`; a real configuration, `models/llama.py`; a whole run's, `recipes/`.
 """
@@ -14,13 +15,25 @@ import difflib
 import json
 import math
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from malmoi.core.errors import ConfigError
 
 C = TypeVar("C")
+
+
+@dataclasses.dataclass(frozen=True)
+class Kinds:
+    """An open union of dataclasses, for a field annotated `Annotated[Any, Kinds(...)]`.
+
+    Its members have no `kind` of their own: a mapping has one beside their keys, from which `class_of` finds the
+    class, with a ConfigError for an unknown one, and which `kind_of` gives back.
+    """
+
+    class_of: Callable[[str], type]
+    kind_of: Callable[[object], str]
 
 
 def from_mapping(cls: type[C], mapping: Mapping[str, object], *, where: str) -> C:
@@ -56,7 +69,9 @@ def to_mapping(config: Any) -> dict[str, object]:
     >>> to_mapping(Run())
     {'out': 'runs', 'sizes': [1, 2]}
     """
-    return {name: _plain(getattr(config, name)) for name in _schema(type(config))}
+    return {
+        name: _plain(getattr(config, name), annotation) for name, annotation in _schema(type(config)).items()
+    }
 
 
 def override(config: C, assignments: Sequence[str]) -> C:
@@ -139,6 +154,11 @@ def _convert(value: object, annotation: Any, place: _Place) -> object:
     origin: object = get_origin(annotation)
     if origin in (Union, types.UnionType):
         return _convert_union(value, annotation, place)
+    if origin is Annotated:
+        if not isinstance(value, Mapping):
+            raise place.mismatch(value, annotation)
+        rest = {key: item for key, item in value.items() if key != "kind"}
+        return _build(_member(annotation, value, place), rest, place)
     if dataclasses.is_dataclass(annotation):
         return _build(cast(type, annotation), value, place)
     if origin is tuple:
@@ -183,6 +203,14 @@ def _convert_union(value: object, annotation: Any, place: _Place) -> object:
 
 def _member(annotation: Any, value: object, place: _Place) -> type:
     """Return the dataclass that `annotation` means for `value`: the only one, or the one of value's kind."""
+    if get_origin(annotation) is Annotated:
+        kind = value.get("kind") if isinstance(value, Mapping) else None
+        if not isinstance(kind, str):
+            raise place.error(f"{(place / 'kind').path} is missing. Say which kind of configuration it is.")
+        try:
+            return _kinds(annotation).class_of(kind)
+        except ConfigError as error:
+            raise place.error(f"{(place / 'kind').path}: {error}") from None
     members = [cast(type, m) for m in (get_args(annotation) or [annotation]) if dataclasses.is_dataclass(m)]
     if not members:
         raise place.error(f"{place.path} must be {_describe(annotation)}, which has no keys of its own.")
@@ -213,7 +241,8 @@ def _assigned(value: object, annotation: Any, keys: Sequence[str], text: str, pl
     old = value if isinstance(value, Mapping) else {}
     if key == "kind" and not rest and old.get("kind") != text:
         old = {"kind": text}  # another shape: the old one's values mean nothing in it
-    schema = _schema(_member(annotation, old, place))
+    is_open = get_origin(annotation) is Annotated
+    schema = ({"kind": str} if is_open else {}) | _schema(_member(annotation, old, place))
     if key not in schema:
         raise place.unknown(key, schema)
     return {**old, key: _assigned(old.get(key), schema[key], rest, text, place / key)}
@@ -250,15 +279,20 @@ def _readings(text: str) -> Iterator[object]:
 
 
 def _schema(cls: type) -> dict[str, Any]:
-    hints = get_type_hints(cls)
+    hints = get_type_hints(cls, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
 
 
-def _plain(value: object) -> object:
+def _kinds(annotation: Any) -> Kinds:
+    return cast(Kinds, get_args(annotation)[1])
+
+
+def _plain(value: object, annotation: Any) -> object:
     if dataclasses.is_dataclass(value):
-        return to_mapping(value)
+        is_open = get_origin(annotation) is Annotated
+        return ({"kind": _kinds(annotation).kind_of(value)} if is_open else {}) | to_mapping(value)
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+        return [_plain(item, None) for item in value]
     return str(value) if isinstance(value, Path) else value
 
 
@@ -283,6 +317,8 @@ def _describe(annotation: Any) -> str:
         return " | ".join(repr(choice) for choice in get_args(annotation))
     if annotation is types.NoneType:
         return "null"
+    if origin is Annotated:
+        return "an object with a kind"
     if dataclasses.is_dataclass(annotation):
         return f"an object ({', '.join(_schema(cast(type, annotation)))})"
     return str(annotation) if origin else str(annotation.__name__)

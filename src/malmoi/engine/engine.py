@@ -104,7 +104,8 @@ class Engine:
         """Queue a request; the generation that comes back fills up with each `step`.
 
         Raises RequestError if it could never be served: an empty prompt, one that leaves no room in the context
-        or in the cache, an id outside the vocabulary, a source that the encoder has no room for.
+        or in the cache, an id outside the vocabulary, an attachment without places, a source that the encoder has no
+        room for.
         """
         self.check(request)
         return self.scheduler.add(request)

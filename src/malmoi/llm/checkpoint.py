@@ -42,6 +42,7 @@ def load(path_or_hub_id: str | Path | None = None, *, dtype: torch.dtype | None 
         default_params=_default_params(generation),
         answer_opening=_answer_opening(generation, config) if isinstance(model, EncoderDecoder) else (),
         image_processor=directory,
+        sound_processor=directory,
     )
 
 

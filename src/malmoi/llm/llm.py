@@ -11,10 +11,9 @@ from malmoi.engine import Attachment, Request, SamplingParams
 from malmoi.engine.engine import Engine
 from malmoi.llm.answer import Answer, TextStream
 from malmoi.llm.completion import Completion
-from malmoi.llm.images import ImageReader, without_images
-from malmoi.media import ImageProcessor, load_image_processor
+from malmoi.llm.media import Media, MediaReader, without_media
+from malmoi.media import ImageProcessor, SoundProcessor
 from malmoi.media.sources import MediaSource
-from malmoi.nn.multimodal import Multimodal
 from malmoi.nn.stack import Decoder, EncoderDecoder
 from malmoi.text.chat import ChatTemplate, Message
 from malmoi.text.tokenizer import Tokenizer
@@ -43,6 +42,7 @@ class LLM:
         default_params: how to sample when a call does not say.
         answer_opening: the tokens that every answer of an encoder-decoder begins with; none for a decoder.
         image_processor: for a model that sees, its processor, or the directory from which the first image reads it.
+        sound_processor: the same for a model that hears.
 
     Attributes:
         engine: what runs the requests; may be replaced by one with other limits.
@@ -65,6 +65,7 @@ class LLM:
         default_params: SamplingParams | None = None,
         answer_opening: Iterable[int] = (),
         image_processor: ImageProcessor | Path | None = None,
+        sound_processor: SoundProcessor | Path | None = None,
     ) -> None:
         self.answer_opening = tuple(answer_opening)
         if bool(self.answer_opening) != isinstance(model, EncoderDecoder):
@@ -79,11 +80,16 @@ class LLM:
         self.default_params = default_params or SamplingParams()
         self.engine = Engine(model)
         self._template = template
-        self._image_processor = image_processor
+        self._media = MediaReader(model, image_processor=image_processor, sound_processor=sound_processor)
 
     @overload
     def generate(
-        self, prompt: str, params: SamplingParams | None = None, *, images: Sequence[MediaSource] = ()
+        self,
+        prompt: str,
+        params: SamplingParams | None = None,
+        *,
+        images: Sequence[MediaSource] = (),
+        audio: Sequence[MediaSource] = (),
     ) -> Completion: ...
     @overload
     def generate(self, prompt: list[str], params: SamplingParams | None = None) -> list[Completion]: ...
@@ -93,28 +99,42 @@ class LLM:
         params: SamplingParams | None = None,
         *,
         images: Sequence[MediaSource] = (),
+        audio: Sequence[MediaSource] = (),
     ) -> Completion | list[Completion]:
         """Go on with a text, or answer it (encoder-decoders); with several, all at once, in their order.
 
-        `images` (a path, bytes or a `data:` URL each) stand before the text, for a model that sees. Raises
-        RequestError if a prompt has no room in the context or the model sees nothing, MediaError for a broken image.
+        `images`, and behind them `audio` (a path, bytes or a `data:` URL each), stand before the one text, for a model
+        that sees or hears. Raises RequestError if a prompt has no room in the context or the model does not take the
+        medium, MediaError for a file that cannot be read.
         """
+        media = {"images": images, "audio": audio}
         if isinstance(prompt, str):
-            return self._complete([prompt], params, images)[0]
+            return self._complete([prompt], params, media)[0]
+        if any(media.values()):
+            raise RequestError(
+                "images and audio stand before one text, and there are several. Ask one by one."
+            )
         return self._complete(prompt, params)
 
     def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Completion:
         """Answer a conversation. Raises TemplateError if there is no chat format, or it refuses `messages`.
 
-        A message shows an image as a part of its content: `{"type": "image", "image": "cat.png"}`.
+        A message shows an image as a part of its content, `{"type": "image", "image": "cat.png"}`, and a sound as
+        `{"type": "audio", "audio": "cat.wav"}`, where the model takes them.
         """
         return self._complete([messages], params)[0]
 
     def stream(
-        self, prompt: Prompt, params: SamplingParams | None = None, *, images: Sequence[MediaSource] = ()
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None = None,
+        *,
+        images: Sequence[MediaSource] = (),
+        audio: Sequence[MediaSource] = (),
     ) -> TextStream:
         """`generate` for a text, `chat` for messages, piece by piece. Raises as they do, and at once."""
-        return TextStream(self._answer(prompt, params or self.default_params, images).pieces())
+        media = {"images": images, "audio": audio}
+        return TextStream(self._answer(prompt, params or self.default_params, media).pieces())
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """The ids from which the model goes on, or which its encoder reads.
@@ -137,28 +157,10 @@ class LLM:
             )
         return ChatTemplate.load(self._template) if isinstance(self._template, Path) else self._template
 
-    @cached_property
-    def image_reader(self) -> ImageReader:
-        """What sees for the model. Raises RequestError if nothing does, CheckpointError if its files are missing."""
-        if not isinstance(self.model, Multimodal) or "images" not in self.model.placeholders:
-            raise RequestError(
-                "this model sees no images. Leave them out, or load one that does, such as a LLaVA."
-            )
-        if self._image_processor is None:
-            raise RequestError(
-                "this LLM was made without an image processor. Give one: LLM(..., image_processor=...)."
-            )
-        if isinstance(self._image_processor, Path):
-            return ImageReader(self.model, load_image_processor(self._image_processor))
-        return ImageReader(self.model, self._image_processor)
-
     def _complete(
-        self,
-        prompts: Sequence[Prompt],
-        params: SamplingParams | None,
-        images: Sequence[MediaSource] = (),
+        self, prompts: Sequence[Prompt], params: SamplingParams | None, media: Media | None = None
     ) -> list[Completion]:
-        answers = [self._answer(prompt, params or self.default_params, images) for prompt in prompts]
+        answers = [self._answer(prompt, params or self.default_params, media or {}) for prompt in prompts]
         try:
             for answer in answers:
                 answer.start()
@@ -171,9 +173,9 @@ class LLM:
                 answer.stop()
         return [answer.completion() for answer in answers]
 
-    def _answer(self, prompt: Prompt, params: SamplingParams, images: Sequence[MediaSource] = ()) -> Answer:
+    def _answer(self, prompt: Prompt, params: SamplingParams, media: Media) -> Answer:
         is_text = isinstance(prompt, str)
-        ids, attachments = self._seen(prompt, images)
+        ids, attachments = self._with_media(prompt, media)
         has_source = isinstance(self.model, EncoderDecoder)
         request = Request(
             tokens=self.answer_opening if has_source else ids,
@@ -185,18 +187,19 @@ class LLM:
         goes_on = is_text and prompt != "" and not has_source
         return Answer(request, self.engine, self.tokenizer, stop_strings=params.stop, at_start=not goes_on)
 
-    def _seen(self, prompt: Prompt, images: Sequence[MediaSource]) -> tuple[list[int], list[Attachment]]:
-        """`prompt_ids` with room for each image, and what stands there."""
+    def _with_media(self, prompt: Prompt, media: Media) -> tuple[list[int], list[Attachment]]:
+        """`prompt_ids` with room for each image and sound, and what stands there."""
         if not isinstance(prompt, str):
-            messages, images = without_images(prompt)
-            ids = self.prompt_ids(messages)
-            return self.image_reader.place(ids, images) if images else (ids, [])
+            if any(media.values()):
+                raise RequestError(
+                    "in a conversation images and audio are parts of messages. Put them there."
+                )
+            messages, media = without_media(prompt)
+            return self._media.place(self.prompt_ids(messages), media)
         ids = self.prompt_ids(prompt)
-        if not images:
-            return ids, []
-        start = len(self._frame[0])
-        places = [self.image_reader.placeholder] * len(images)
-        return self.image_reader.place([*ids[:start], *places, *ids[start:]], images)
+        places = [self._media.placeholder(medium) for medium, sources in media.items() for _ in sources]
+        start = len(ids) - len(self.tokenizer.encode(prompt)) if places else 0
+        return self._media.place([*ids[:start], *places, *ids[start:]], media)
 
     @cached_property
     def _frame(self) -> tuple[list[int], list[int]]:

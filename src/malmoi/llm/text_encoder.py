@@ -6,7 +6,7 @@
 Texts of any lengths lie end to end in one row, so nothing is padded. Read next: `pooling.py`, `nn/heads.py`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +25,11 @@ from malmoi.text.tokenizer import Tokenizer
 from malmoi.weights.hub import resolve
 
 TOKENS_PER_FORWARD = 8192  # bounds the memory, whatever the number of texts
+
+Framed = tuple[list[int], list[int]]
+"""A text's ids, and for each which of two texts it is of."""
+Read = Callable[[Tensor, Sequence[int]], Tensor]
+"""From the states of texts end to end, and their lengths, to one row a text."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class TextEncoder:
 
         Raises RequestError for a text that is longer than the model can read: nothing is cut off.
         """
-        vectors = [self.pooling(hidden, lengths) for hidden, lengths in self._hidden(texts)]
+        vectors = self._each(texts, self.pooling)
         return torch.cat(vectors) if vectors else torch.zeros(0, self.model.config.hidden_size)
 
     def classify(self, texts: Sequence[str | tuple[str, str]]) -> list[Classification]:
@@ -94,48 +99,39 @@ class TextEncoder:
 
         Raises ConfigError for a model without a classifier, RequestError as `embed` does.
         """
-        config = self.model.config
-        if not isinstance(config, BertConfig) or config.head != "sequence" or self.model.head is None:
+        config, head = self.model.config, self.model.head
+        if not isinstance(config, BertConfig) or config.head != "sequence" or head is None:
             raise ConfigError(
                 "this model has no classifier of texts. Load a ...ForSequenceClassification, or make one: "
                 "malmoi train classify."
             )
-        found = []
-        for hidden, lengths in self._hidden(texts):
+
+        def scores(hidden: Tensor, lengths: Sequence[int]) -> Tensor:
             # The head reads a text's first token and no other.
-            logits = self.model.head(first_of_each(hidden, lengths)[:, None], None)
-            for row in _scores(logits.float(), config.problem_type).tolist():
-                found.append(Classification(dict(zip(config.labels, row, strict=True))))
-        return found
+            logits: Tensor = head(first_of_each(hidden, lengths)[:, None], None)
+            return _scores(logits.float(), config.problem_type)
 
-    def _hidden(self, texts: Sequence[str | tuple[str, str]]) -> Iterator[tuple[Tensor, list[int]]]:
-        """States of as many texts at a time as fit into one forward, end to end, and their lengths."""
+        return [
+            Classification(dict(zip(config.labels, row, strict=True)))
+            for part in self._each(texts, scores)
+            for row in part.tolist()
+        ]
+
+    def _each(self, texts: Sequence[str | tuple[str, str]], read: Read) -> list[Tensor]:
+        """What `read` makes of the states of the texts, of as many at a time as fit into one forward."""
         framed = [self._framed(number, text) for number, text in enumerate(texts)]
-        while framed:
-            num_tokens, count = 0, 0
-            while count < len(framed) and (
-                not count or num_tokens + len(framed[count][0]) <= TOKENS_PER_FORWARD
-            ):
-                num_tokens += len(framed[count][0])
-                count += 1
-            some, framed = framed[:count], framed[count:]
-            lengths = [len(ids) for ids, _ in some]
-            with torch.inference_mode():
-                yield (
-                    self._states(_row(ids for ids, _ in some), _row(types for _, types in some), lengths),
-                    lengths,
-                )
+        with torch.inference_mode():
+            return [read(self._states(pack), [len(ids) for ids, _ in pack]) for pack in _packs(framed)]
 
-    def _states(
-        self, tokens: Int[Tensor, "1 T"], types: Int[Tensor, "1 T"], lengths: list[int]
-    ) -> Float[Tensor, "1 T D"]:
+    def _states(self, pack: Sequence[Framed]) -> Float[Tensor, "1 T D"]:
         device = self.model.device
+        lengths = [len(ids) for ids, _ in pack]
         context = Context.packed(lengths, specs=self.model.cache_specs(), device=device)
         if self.model.config.num_types > 1:  # RoBERTa knows one type, whatever the tokenizer says
-            context = replace(context, token_types=types.to(device))
-        return self.model.hidden(tokens.to(device), context)
+            context = replace(context, token_types=_row(types for _, types in pack).to(device))
+        return self.model.hidden(_row(ids for ids, _ in pack).to(device), context)
 
-    def _framed(self, number: int, text: str | tuple[str, str]) -> tuple[list[int], list[int]]:
+    def _framed(self, number: int, text: str | tuple[str, str]) -> Framed:
         ids, types = self.tokenizer.encode_framed(*([text] if isinstance(text, str) else text))
         if not 0 < len(ids) <= self.max_tokens:
             raise RequestError(
@@ -166,5 +162,19 @@ def _scores(logits: Float[Tensor, "B labels"], problem_type: str) -> Float[Tenso
             return logits
 
 
-def _row(parts: Iterator[list[int]]) -> Int[Tensor, "1 T"]:
+def _packs(framed: Iterable[Framed]) -> Iterator[list[Framed]]:
+    """Texts in their order, as many together as have room."""
+    pack: list[Framed] = []
+    room = TOKENS_PER_FORWARD
+    for one in framed:
+        if pack and len(one[0]) > room:
+            yield pack
+            pack, room = [], TOKENS_PER_FORWARD
+        pack.append(one)
+        room -= len(one[0])
+    if pack:
+        yield pack
+
+
+def _row(parts: Iterable[list[int]]) -> Int[Tensor, "1 T"]:
     return torch.tensor([[number for part in parts for number in part]])

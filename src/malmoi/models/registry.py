@@ -6,6 +6,7 @@ A page is imported when it is asked for. A new family is one more line in `_PAGE
 
 import difflib
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 from malmoi.core.errors import ConfigError
@@ -80,3 +81,31 @@ def family_of(config: object) -> Family[Any]:
     raise ConfigError(
         f"{type(config).__name__} is the configuration of no family. Use the Config of a page of malmoi.models."
     )
+
+
+def preset_names() -> list[str]:
+    """The published models whose sizes the pages know.
+
+    >>> "llama3-8b" in preset_names()
+    True
+    """
+    return sorted(_presets())
+
+
+def find_preset(name: str) -> Any:
+    """The configuration of a published model. Raises ConfigError for one that no page knows.
+
+    >>> find_preset("llama3-8b").num_layers
+    32
+    """
+    presets = _presets()
+    if name not in presets:
+        near = difflib.get_close_matches(name, presets, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"{name!r} is no preset.{hint} There are: {', '.join(sorted(presets))}.")
+    return presets[name]()
+
+
+def _presets() -> dict[str, Callable[[], Any]]:
+    pages = [importlib.import_module(f"malmoi.models.{page}") for page in sorted(set(_PAGES.values()))]
+    return {name: preset for page in pages for name, preset in getattr(page, "PRESETS", {}).items()}

@@ -8,6 +8,7 @@ where the shape changes.
     T  query positions            K  key/value heads      F  feed-forward width
     S  key positions              G  queries a key head   V  vocabulary
                                      (G = N / K)          H  head width (`half` of it in a rotation)
+    P  patches of an image        C  channels
 
 Read `linear`, `norm`, `rope`, `mlp` first, then the three nouns of attention: `cache` stores,
 `attend.AttentionRule` says, `attend.attend` computes. `attention` joins them, `block` stacks them,

@@ -6,6 +6,7 @@ that every sublayer gets, and do not read it. Read next: `block`, where they sta
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -23,6 +24,15 @@ def gelu_tanh(x: Tensor) -> Tensor:
     tensor([-0.1588,  0.0000,  0.8412])
     """
     return F.gelu(x, approximate="tanh")
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """`x * sigmoid(1.702 x)`, GELU's other approximation (arXiv:1606.08415, section 2), as in CLIP.
+
+    >>> quick_gelu(torch.tensor([-1.0, 0.0, 1.0]))
+    tensor([-0.1542,  0.0000,  0.8458])
+    """
+    return x * torch.sigmoid(1.702 * x)
 
 
 class MLP(nn.Module):

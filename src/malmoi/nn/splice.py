@@ -54,5 +54,6 @@ class Splice:
         tensor([[[0., 0.],
                  [7., 7.]]])
         """
+        assert self.features.shape[-1] == x.shape[-1], "features are as wide as embeddings"
         place = self.is_placeholder[..., None].expand_as(x)
         return torch.masked_scatter(x, place, self.features.to(x.dtype))

@@ -8,7 +8,7 @@ Place in the flow: a family's page assembles one, training calls `hidden` and a 
 and `head` on the rows that it samples from. Read next: `models/llama.py`; `multimodal` for images and sound.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -101,17 +101,27 @@ class Stack(Model):
         for index, layer in enumerate(caching_layers(self)):
             layer.cache_index = index
 
-    def hidden(self, inputs: Shaped[Tensor, "B *rest"], context: Context) -> Float[Tensor, "B T D"]:
-        """The normalised states that a head reads. Extends the caches of `context` (mutates them)."""
+    def states(self, inputs: Shaped[Tensor, "B *rest"], context: Context) -> Iterator[Float[Tensor, "B T D"]]:
+        """The residual stream before the first block and after each, as far as one goes on asking.
+
+        Extends the caches of `context` (mutates them).
+        """
         context = context.rotated(self.ropes)
         x = self.embedding(inputs, context)
         if context.splice is not None:
             x = context.splice.into(x)
         if self.compute_dtype is not None:
             x = x.to(self.compute_dtype)
+        yield x
         for block in self.blocks:
             x = block(x, context)
-        normed: Tensor = self.norm(x)
+            yield x
+
+    def hidden(self, inputs: Shaped[Tensor, "B *rest"], context: Context) -> Float[Tensor, "B T D"]:
+        """The normalised states that a head reads. Extends the caches of `context` (mutates them)."""
+        for x in self.states(inputs, context):
+            last = x
+        normed: Tensor = self.norm(last)
         return normed
 
 
@@ -153,15 +163,21 @@ class Decoder(Stack):
         """
         if mask is not None:
             assert context is None, "a context says where its tokens stand; a mask is for whole rows"
-            padding = Padding(mask)
-            context = Context.packed(padding.lengths, specs=self.cache_specs(), device=tokens.device)
-            out: Output = self(padding.pack(tokens), context)
-            return replace(out, logits=padding.unpack(out.logits))
+            return self.without_padding(tokens, mask)
         if context is None:
             context = Context.dense(tokens, specs=self.cache_specs())
         routed: list[Tensor] = []
         hidden = self.hidden(tokens, replace(context, router_logits=routed))
         return Output(logits=self.head(hidden), router_logits=tuple(routed))
+
+    def without_padding(
+        self, tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"], **media: Tensor
+    ) -> Output:
+        """A forward over the real tokens alone; logits at padding are zero. `media`: see `multimodal`."""
+        padding = Padding(mask)
+        context = Context.packed(padding.lengths, specs=self.cache_specs(), device=tokens.device)
+        out: Output = self(padding.pack(tokens), context, **media)
+        return replace(out, logits=padding.unpack(out.logits))
 
 
 class Encoder(Stack):

@@ -86,6 +86,23 @@ class Transpose(Rule):
         super().__init__((theirs,), (ours or theirs,), _transpose, _transpose)
 
 
+class Reshape(Rule):
+    """The same numbers in the same order under other dimensions: `theirs_shape` there, `ours_shape` here.
+
+    A convolution whose steps are as wide as its window is a matrix over what it sees, two patches of 3 x 4 x 4:
+
+    >>> rules = Rules([Reshape("conv.weight", "patches.weight", theirs_shape=(2, 3, 4, 4), ours_shape=(2, 48))])
+    >>> rules.import_({"conv.weight": torch.ones(2, 3, 4, 4)})["patches.weight"].shape
+    torch.Size([2, 48])
+    """
+
+    def __init__(
+        self, theirs: str, ours: str, *, theirs_shape: Sequence[int], ours_shape: Sequence[int]
+    ) -> None:
+        there, here = list(theirs_shape), list(ours_shape)
+        super().__init__((theirs,), (ours,), _reshape(there, here), _reshape(here, there))
+
+
 class Split(Rule):
     """One of their tensors holds several of ours, side by side along `dim`, with the given `sizes`.
 
@@ -154,6 +171,27 @@ class Rules:
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self.rules = tuple(rules)
+
+    def under(self, theirs: str, ours: str) -> "Rules":
+        """The same rules for a model inside another one: both sides with a prefix.
+
+        >>> decoder = Rules([Rename("model.norm.weight", "norm.weight")])
+        >>> decoder.under("language_model.", "").rules
+        (Rule(theirs=('language_model.model.norm.weight',), ours=('norm.weight',)),)
+        """
+        return Rules(
+            Rule(
+                tuple(theirs + pattern for pattern in rule.theirs),
+                tuple(ours + pattern for pattern in rule.ours),
+                rule.import_,
+                rule.export,
+            )
+            for rule in self.rules
+        )
+
+    def __add__(self, other: "Rules") -> "Rules":
+        """The rules of both: a model of two parts."""
+        return Rules(self.rules + other.rules)
 
     def import_(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return `tensors`, a checkpoint's, with our names and layout; `export` undoes it bit for bit.
@@ -269,6 +307,17 @@ def _same(values: Sequence[Value]) -> Sequence[Value]:
 
 def _transpose(values: Sequence[Value]) -> Sequence[Value]:
     return [v.mT if isinstance(v, Tensor) else tuple(tensor.mT for tensor in v) for v in values]
+
+
+def _reshape(before: list[int], after: list[int]) -> Change:
+    def change(values: Sequence[Value]) -> Sequence[Value]:
+        (one,) = values
+        assert isinstance(one, Tensor)
+        if list(one.shape) != before:
+            raise ValueError(f"its shape is {list(one.shape)}, not {before}")
+        return [one.reshape(after)]
+
+    return change
 
 
 def _split_and_concat(dim: int, sizes: list[int]) -> tuple[Change, Change]:

@@ -1,0 +1,231 @@
+"""CLIP's vision tower: an image as a sequence of patches (Radford et al. 2021, arXiv:2103.00020, section 2.4).
+
+A Vision Transformer (arXiv:2010.11929): patches projected, a class token in front, learned positions; CLIP puts a
+norm before the blocks and a cheap GELU in them. The other half of CLIP, its text encoder, is not here: this is what
+LLaVA looks through. Read `gpt2.py` first, whose blocks these are, seeing in both directions; next `siglip.py`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch.nn.functional as F
+from torch import nn
+
+from malmoi.models.base import Family
+from malmoi.models.huggingface import ConfigReader
+from malmoi.nn.attend import AttentionRule
+from malmoi.nn.attention import Attention, head_width
+from malmoi.nn.block import Block, PreNorm
+from malmoi.nn.mlp import MLP, Activation, gelu_tanh, quick_gelu
+from malmoi.nn.norm import LayerNorm
+from malmoi.nn.vision import ClassState, PatchEmbedding, VisionTower, num_patches
+from malmoi.weights.rules import Reshape, Rule, Rules, renames
+
+ActivationName = Literal["quick_gelu", "gelu", "gelu_pytorch_tanh"]
+ACTIVATIONS: Mapping[ActivationName, Activation] = {
+    "quick_gelu": quick_gelu,
+    "gelu": F.gelu,
+    "gelu_pytorch_tanh": gelu_tanh,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionShape:
+    """What every Vision Transformer has. Images are squares of `image_size` pixels, patches of `patch_size`."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    image_size: int
+    patch_size: int
+    num_channels: int = 3
+    norm_eps: float
+    activation: ActivationName
+
+    @property
+    def num_patches(self) -> int:
+        return num_patches(self.image_size, self.patch_size)
+
+    @property
+    def num_states(self) -> int:
+        """How many states the tower has of an image."""
+        return self.num_patches
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipConfig(VisionShape):
+    """A tower of CLIP. Those of OpenCLIP have the plain GELU."""
+
+    norm_eps: float = 1e-5
+    activation: ActivationName = "quick_gelu"
+
+    @property
+    def num_states(self) -> int:
+        """The class token has one too."""
+        return self.num_patches + 1
+
+
+def clip_vit_l_14_336() -> ClipConfig:
+    """CLIP's ViT-L/14 at 336 pixels (arXiv:2103.00020, table 20).
+
+    >>> clip_vit_l_14_336().num_patches
+    576
+    """
+    return ClipConfig(
+        hidden_size=1024, intermediate_size=4096, num_layers=24, num_heads=16, image_size=336, patch_size=14
+    )
+
+
+def build(config: ClipConfig) -> VisionTower:
+    """The network. Its vector of an image is the class token's state, the only one that the last norm sees.
+
+    >>> shape = {"hidden_size": 8, "intermediate_size": 16, "num_layers": 1, "num_heads": 2}
+    >>> build(ClipConfig(**shape, image_size=8, patch_size=4)).blocks[0].ffn.mixer.activation.__name__
+    'quick_gelu'
+    """
+    embedding = patch_embedding(config, has_class_token=True, norm=norm(config))
+    return VisionTower(embedding=embedding, blocks=blocks(config), head=ClassState(norm(config)))
+
+
+def patch_embedding(config: VisionShape, **parts: Any) -> PatchEmbedding:
+    """Patches and positions; `parts` are what a family puts in besides."""
+    names = ("image_size", "patch_size", "num_channels", "hidden_size")
+    return PatchEmbedding(**{name: getattr(config, name) for name in names}, **parts)
+
+
+def blocks(config: VisionShape) -> list[nn.Module]:
+    """Attention and feed-forward, each behind a norm, all with biases; every patch sees every other."""
+    return [
+        Block(attention=PreNorm(norm(config), attention(config)), ffn=PreNorm(norm(config), mlp(config)))
+        for _ in range(config.num_layers)
+    ]
+
+
+def attention(config: VisionShape) -> Attention:
+    """Multi-head attention without an order."""
+    return Attention(
+        hidden_size=config.hidden_size,
+        num_heads=config.num_heads,
+        num_kv_heads=config.num_heads,
+        head_dim=head_width(config.hidden_size, config.num_heads),
+        rule=AttentionRule(is_causal=False),
+        rope=None,
+        bias=True,
+        out_bias=True,
+    )
+
+
+def norm(config: VisionShape) -> LayerNorm:
+    """LayerNorm over the states."""
+    return LayerNorm(config.hidden_size, eps=config.norm_eps)
+
+
+def mlp(config: VisionShape) -> MLP:
+    """The feed-forward sublayer."""
+    return MLP(
+        config.hidden_size, config.intermediate_size, activation=ACTIVATIONS[config.activation], bias=True
+    )
+
+
+BLOCK_NAMES = {
+    "encoder.layers.{}.layer_norm1.{}": "blocks.{}.attention.norm.{}",
+    "encoder.layers.{}.self_attn.q_proj.{}": "blocks.{}.attention.mixer.q.{}",
+    "encoder.layers.{}.self_attn.k_proj.{}": "blocks.{}.attention.mixer.k.{}",
+    "encoder.layers.{}.self_attn.v_proj.{}": "blocks.{}.attention.mixer.v.{}",
+    "encoder.layers.{}.self_attn.out_proj.{}": "blocks.{}.attention.mixer.out.{}",
+    "encoder.layers.{}.layer_norm2.{}": "blocks.{}.ffn.norm.{}",
+    "encoder.layers.{}.mlp.fc1.{}": "blocks.{}.ffn.mixer.up.{}",
+    "encoder.layers.{}.mlp.fc2.{}": "blocks.{}.ffn.mixer.down.{}",
+    "embeddings.position_embedding.weight": "embedding.positions.table.weight",
+}
+CLIP_NAMES = {"pre_layrnorm.{}": "embedding.norm.{}", "post_layernorm.{}": "head.norm.{}"}
+
+
+def rules(config: ClipConfig) -> Rules:
+    """Hugging Face's names, a letter missing in one, and ours; the class token is a table of one."""
+    width = config.hidden_size
+    token = Reshape(
+        "embeddings.class_embedding",
+        "embedding.class_token.weight",
+        theirs_shape=[width],
+        ours_shape=[1, width],
+    )
+    return Rules([patch_rule(config), token, *renames(BLOCK_NAMES | CLIP_NAMES)])
+
+
+def patch_rule(config: VisionShape) -> Rule:
+    """Their convolution over patches is our matrix."""
+    width, channels, side = config.hidden_size, config.num_channels, config.patch_size
+    return Reshape(
+        "embeddings.patch_embedding.weight",
+        "embedding.patches.weight",
+        theirs_shape=[width, channels, side, side],
+        ours_shape=[width, channels * side**2],
+    )
+
+
+def read_config(reader: ConfigReader) -> ClipConfig:
+    """A `config.json` of transformers 4 or 5. Raises ConfigError on a value that asks for another network."""
+    # What the image's vector is compared with in CLIP, and what a first LLaVA wrote here by mistake.
+    reader.disregard("projection_dim", "vocab_size")
+    return ClipConfig(**read_shape(reader, patch_size=32, norm_eps=1e-5, activation="quick_gelu"))
+
+
+def read_shape(
+    reader: ConfigReader, *, patch_size: int, norm_eps: float, activation: ActivationName
+) -> dict[str, Any]:
+    """The fields of `VisionShape`; the arguments are what a family takes where its file says nothing."""
+    # Training's business, and what every file of an older transformers says, with words or without.
+    reader.disregard("attention_dropout", "dropout", "initializer_factor", "tie_word_embeddings")
+    reader.require("hidden_act", *ACTIVATIONS)
+    return {
+        "hidden_size": reader.positive("hidden_size", int, 768),
+        "intermediate_size": reader.positive("intermediate_size", int, 3072),
+        "num_layers": reader.positive("num_hidden_layers", int, 12),
+        "num_heads": reader.positive("num_attention_heads", int, 12),
+        "image_size": reader.positive("image_size", int, 224),
+        "patch_size": reader.positive("patch_size", int, patch_size),
+        "num_channels": reader.positive("num_channels", int, 3),
+        "norm_eps": reader.positive("layer_norm_eps", float, norm_eps),
+        "activation": reader.take("hidden_act", str, activation),
+    }
+
+
+def write_config(config: VisionShape) -> dict[str, Any]:
+    """`read_shape` run backwards."""
+    return {
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "image_size": config.image_size,
+        "patch_size": config.patch_size,
+        "num_channels": config.num_channels,
+        "layer_norm_eps": config.norm_eps,
+        "hidden_act": config.activation,
+    }
+
+
+PRESETS = {"clip-vit-l-14-336": clip_vit_l_14_336}
+FAMILIES = (
+    Family(
+        model_type="clip_vision_model",
+        architecture="CLIPVisionModel",
+        config_class=ClipConfig,
+        build=build,
+        rules=rules,
+        read_config=read_config,
+        write_config=write_config,
+        ideas=(
+            "an image is a sequence: its patches, projected, with a learned position each",
+            "every patch sees every other",
+            "a class token in front, whose state is the image's vector",
+            "a norm before the first block, and a GELU that is one sigmoid",
+        ),
+        grew_from="gpt2",
+        ignored_tensors=("embeddings.position_ids",),
+        old_prefixes={"vision_model.": ""},
+    ),
+)
