@@ -11,7 +11,7 @@ from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from malmoi.core.errors import ConfigError
-from malmoi.nn.rope import Rope, RopeConfig, rotate
+from malmoi.nn.rope import Rope, RopeConfig, rotate, rotate_neighbours
 from malmoi.nn.rope_scaling import (
     DynamicScaling,
     LinearScaling,
@@ -194,3 +194,19 @@ def test_rope_is_built_where_no_memory_is() -> None:
 def test_numbers_without_sense_are_refused(make: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_neighbours_turn_as_complex_numbers_do() -> None:
+    x, positions = torch.randn(2, 5, 3, 8), torch.arange(5).expand(2, -1)
+    rope = Rope(RopeConfig(theta=100.0), head_dim=8)
+    angles = positions[..., None, None] * rope.frequencies
+    turned = torch.view_as_complex(x.unflatten(-1, (-1, 2))) * torch.polar(torch.ones_like(angles), angles)
+    out = rotate_neighbours(x, rope(positions, torch.full_like(positions, 5)))
+    torch.testing.assert_close(out, torch.view_as_real(turned).flatten(-2))
+
+
+def test_pairs_of_neighbours_and_of_halves_differ_by_a_permutation() -> None:
+    x, positions = torch.randn(2, 5, 3, 8), torch.arange(5).expand(2, -1)
+    rotation = Rope(RopeConfig(theta=100.0), head_dim=8)(positions, torch.full_like(positions, 5))
+    order = torch.tensor([0, 2, 4, 6, 1, 3, 5, 7])
+    assert torch.equal(rotate_neighbours(x, rotation)[..., order], rotate(x[..., order], rotation))

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
 from malmoi.train import losses
-from malmoi.train.losses import ChunkedCrossEntropy, rows_per_chunk
+from malmoi.train.losses import ChunkedCrossEntropy, load_balancing_loss, rows_per_chunk
 
 
 @pytest.fixture
@@ -91,3 +92,15 @@ def test_no_tensor_is_larger_than_one_chunk_of_logits_however_many_tokens_there_
     with LargestTensor() as largest:
         plain_loss(hidden, weight, targets).backward()
     assert largest.numel == num_tokens * vocab_size
+
+
+@pytest.mark.parametrize(("num_experts", "top_k"), [(4, 1), (6, 2), (5, 5)])
+def test_the_load_balancing_loss_equals_transformers(num_experts: int, top_k: int) -> None:
+    layers = [(3 * torch.randn(7, num_experts)).requires_grad_() for _ in range(3)]
+    loss = load_balancing_loss(layers, num_experts=num_experts, top_k=top_k)
+    wanted = load_balancing_loss_func(tuple(layers), num_experts, top_k)
+    torch.testing.assert_close(loss, wanted)
+    for ours, theirs in zip(
+        torch.autograd.grad(loss, layers), torch.autograd.grad(wanted, layers), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)

@@ -8,7 +8,8 @@ where the shape changes.
     T  query positions            K  key/value heads      F  feed-forward width
     S  key positions              G  queries a key head   V  vocabulary
                                      (G = N / K)          H  head width (`half` of it in a rotation)
-    P  patches of an image        C  channels
+    P  patches of an image        C  channels             E  experts
+                                                          R  rank of a latent
 
 Read `linear`, `norm`, `rope`, `mlp` first, then the three nouns of attention: `cache` stores,
 `attend.AttentionRule` says, `attend.attend` computes. `attention` joins them, `block` stacks them,

@@ -4,6 +4,7 @@ Bricks call it and never know what it is; quantisation, adapters and tensor para
 model -> model that put another module in its place. Read next: `norm`, `mlp`, `attention`, which call it.
 """
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -23,4 +24,8 @@ class Linear(nn.Linear):
 
     def forward(self, x: Float[Tensor, "*batch I"]) -> Float[Tensor, "*batch O"]:
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.linear(x, self.weight.to(x.dtype), bias)
+        return F.linear(x, self.matrix(x.dtype), bias)
+
+    def matrix(self, dtype: torch.dtype) -> Float[Tensor, "O I"]:
+        """W itself, for a brick that multiplies by it from the other side (`mla`)."""
+        return self.weight.to(dtype)

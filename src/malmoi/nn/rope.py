@@ -38,6 +38,18 @@ def rotate(x: Float[Tensor, "B T N H"], rotation: Rotation) -> Float[Tensor, "B 
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
+def rotate_neighbours(x: Float[Tensor, "B T N H"], rotation: Rotation) -> Float[Tensor, "B T N H"]:
+    """Turn each pair (x[2i], x[2i + 1]) by its angle, as the paper pairs them (arXiv:2104.09864, section 3.2.2).
+
+    >>> quarter = Rotation(cos=torch.zeros(1, 1, 1, 2), sin=torch.ones(1, 1, 1, 2))   # pi / 2
+    >>> rotate_neighbours(torch.tensor([[[[3.0, 4.0, 5.0, 6.0]]]]), quarter)
+    tensor([[[[-4.,  3., -6.,  5.]]]])
+    """
+    cos, sin = rotation.cos.to(x.dtype), rotation.sin.to(x.dtype)
+    first, second = x[..., 0::2], x[..., 1::2]
+    return torch.stack([first * cos - second * sin, second * cos + first * sin], dim=-1).flatten(-2)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RopeConfig:
     """`theta`, the base that sets the slowest pair's period, and how the angles are stretched, if at all.

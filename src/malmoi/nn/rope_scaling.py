@@ -158,6 +158,11 @@ class YarnScaling(_Scaling):
             return self._mscale(self.mscale) / self._mscale(self.mscale_all_dim)
         return self._mscale(1.0)
 
+    @property
+    def score_scale(self) -> float:
+        """What DeepSeek multiplies its scores by besides, for the sake of the whole head and not its turned part."""
+        return self._mscale(self.mscale_all_dim) ** 2 if self.mscale_all_dim else 1.0
+
     def _mscale(self, weight: float) -> float:
         return 1.0 if self.factor <= 1 else 0.1 * weight * math.log(self.factor) + 1.0
 

@@ -1,10 +1,10 @@
-"""Cross-entropy over a large vocabulary without ever holding all its logits.
+"""Cross-entropy over a large vocabulary without ever holding all its logits; the balance of sparse experts.
 
 The last step of a training forward: `model.hidden(...)` and the head's weight come in, one number goes out.
 Read next: `loop.py`, which divides it by the number of targets.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -88,3 +88,23 @@ class ChunkedCrossEntropy:
     ) -> Float[Tensor, ""]:
         loss: Tensor = _ChunkedCrossEntropy.apply(hidden[0], weight, targets[0], self._chunk_loss)  # type: ignore[no-untyped-call]
         return loss
+
+
+def load_balancing_loss(
+    router_logits: Sequence[Float[Tensor, "tokens E"]], *, num_experts: int, top_k: int
+) -> Float[Tensor, ""]:
+    """How unequally tokens use experts: E * sum over experts of (share of tokens) * (mean probability).
+
+    Fedus et al. 2021, arXiv:2101.03961, section 2.2, equations 4 to 6. Our difference is Mixtral's: a token counts
+    once for each of its `top_k` experts, and the means run over the tokens of all layers together. `top_k` where all
+    experts are used alike, up to `num_experts` where one gets everything. `router_logits` are those of
+    `Output.router_logits`, or of `Context.router_logits` after `model.hidden`.
+
+    >>> alike, one = torch.zeros(3, 4), torch.tensor([[99.0, 0.0, 0.0, 0.0]])
+    >>> load_balancing_loss([alike], num_experts=4, top_k=1), load_balancing_loss([one], num_experts=4, top_k=1)
+    (tensor(1.), tensor(4.))
+    """
+    probabilities = torch.cat([logits.float() for logits in router_logits]).softmax(dim=-1)
+    chosen = probabilities.topk(top_k, dim=-1).indices.flatten()
+    share = torch.bincount(chosen, minlength=num_experts) / len(probabilities)
+    return num_experts * (share * probabilities.mean(dim=0)).sum()
