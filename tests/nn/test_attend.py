@@ -175,7 +175,8 @@ def test_ragged_operator_keeps_the_promises_that_the_compiler_relies_on() -> Non
     """Schema, autograd registration and the fake that says shapes without computing."""
     q, k, v = (draw(1, 7, 2) for _ in "qkv")
     torch.library.opcheck(
-        torch.ops.malmoi.ragged_attention.default, (q, k, v, offsets([5, 2]), offsets([5, 2]), True, 0.3, 3)
+        torch.ops.malmoi.ragged_attention.default,
+        (q, k, v, offsets([5, 2]), offsets([5, 2]), True, 0.3, 3, 2.0),
     )
 
 

@@ -268,6 +268,10 @@ class KeyValueSpec:
         """Bytes of one layer's keys and values of a token, at `element_size` bytes a number."""
         return self.num_kv_heads * (self.head_dim + self.value_width) * element_size
 
+    def bytes_per_sequence(self, element_size: int) -> int:
+        """All that is kept is of tokens."""
+        return 0
+
     def layout(self) -> DenseLayout:
         """For rows that are complete in one step."""
         return DenseLayout()

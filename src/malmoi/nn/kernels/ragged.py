@@ -5,7 +5,7 @@ product. The queries that share a key head are rows of one product, so no key is
 keys that none of its queries sees. On processors without matrix tiles this runs the bf16 products at full speed:
 faster than PyTorch's fused kernel from 512 tokens on (`bench/attention.py`). The loop is hidden from `torch.compile`
 as one operator: a compiled model has no graph break and does not recompile when the lengths change. On other
-devices, and with a bias or a cap on the scores, each sequence goes through `rows.py`.
+devices, and with a bias on the scores, each sequence goes through `rows.py`.
 """
 
 from collections.abc import Callable
@@ -37,12 +37,12 @@ def ragged_attention(
     bias: Callable[[int, int], Tensor] | None = None,
 ) -> Float[Tensor, "1 T N Hv"]:
     """The fast twin of `reference.ragged_attention_reference`; no fewer keys than queries in a sequence if causal."""
-    if q.device.type == "cpu" and soft_cap is None and bias is None:
+    if q.device.type in ("cpu", "meta") and bias is None:
         # In this order: the compiler cannot trace the second question.
         if not torch.compiler.is_compiling() and torch.is_inference_mode_enabled():
             # Without the operator around it: calling the first one loads torch._dynamo, which takes seconds.
-            return _attend(q, k, v, query_offsets, key_offsets, is_causal, scale, window)
-        out: Tensor = _forward(q, k, v, query_offsets, key_offsets, is_causal, scale, window)
+            return attend_ragged(q, k, v, query_offsets, key_offsets, is_causal, scale, window, soft_cap)
+        out: Tensor = _forward(q, k, v, query_offsets, key_offsets, is_causal, scale, window, soft_cap)
         return out
     return torch.cat(
         [
@@ -90,9 +90,14 @@ def _grouped(x_TNH: Tensor, num_kv_heads: int) -> Tensor:
     return torch.unflatten(x_TNH, 1, (num_kv_heads, -1)).permute(1, 2, 0, 3)
 
 
-def _weights(q_KRH: Tensor, k_KSH: Tensor, hidden_TS: Tensor | None, scale: float) -> Tensor:
-    """One block's attention weights (K, G * T, S)."""
+def _scores(q_KRH: Tensor, k_KSH: Tensor, scale: float, soft_cap: float | None) -> Tensor:
+    """One block's scores (K, G * T, S), bent under the cap if there is one."""
     scores_KRS = torch.bmm(q_KRH * scale, k_KSH.mT)
+    return scores_KRS if soft_cap is None else scores_KRS.div_(soft_cap).tanh_().mul_(soft_cap)
+
+
+def _weights(scores_KRS: Tensor, hidden_TS: Tensor | None) -> Tensor:
+    """One block's attention weights; mutates the scores."""
     if hidden_TS is not None:
         num_queries, num_last = hidden_TS.shape
         scores_KGTS = torch.unflatten(scores_KRS, 1, (-1, num_queries))
@@ -117,7 +122,7 @@ def _hidden(
     )
 
 
-def _attend(
+def attend_ragged(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -126,7 +131,9 @@ def _attend(
     is_causal: bool,
     scale: float,
     window: int | None,
+    soft_cap: float | None,
 ) -> Tensor:
+    """The loop itself, block by block."""
     num_kv_heads = k.shape[2]
     out = q.new_empty(*q.shape[:3], v.shape[-1])
     for queries, keys in _sequences(query_offsets, key_offsets):
@@ -135,13 +142,14 @@ def _attend(
         ahead = k_KSH.shape[1] - q_KGTH.shape[2]
         for block, seen in _blocks(q_KGTH.shape[2], k_KSH.shape[1], is_causal, window):
             hidden = _hidden(block, seen, ahead, is_causal, window, q.device)
-            weights = _weights(q_KGTH[:, :, block].flatten(1, 2), k_KSH[:, seen], hidden, scale)
+            q_KRH = q_KGTH[:, :, block].flatten(1, 2)
+            weights = _weights(_scores(q_KRH, k_KSH[:, seen], scale, soft_cap), hidden)
             out_KRH = torch.bmm(weights, v_KSH[:, seen])
             out_KGTH[:, :, block] = torch.unflatten(out_KRH, 1, (q_KGTH.shape[1], -1))
     return out
 
 
-_forward = torch.library.custom_op("malmoi::ragged_attention", _attend, mutates_args=())
+_forward = torch.library.custom_op("malmoi::ragged_attention", attend_ragged, mutates_args=())
 
 
 @_forward.register_fake
@@ -154,12 +162,12 @@ def _(
     is_causal: bool,
     scale: float,
     window: int | None,
+    soft_cap: float | None,
 ) -> Tensor:
     return q.new_empty(*q.shape[:3], v.shape[-1])
 
 
-@torch.library.custom_op("malmoi::ragged_attention_backward", mutates_args=())
-def _backward(
+def attend_ragged_backward(
     grad: Tensor,
     q: Tensor,
     k: Tensor,
@@ -170,6 +178,7 @@ def _backward(
     is_causal: bool,
     scale: float,
     window: int | None,
+    soft_cap: float | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Recomputes the weights block by block, as Dao et al. 2022 (arXiv:2205.14135, section 3.1).
 
@@ -184,23 +193,34 @@ def _backward(
             _grouped(x[0, queries], num_kv_heads) for x in (q, grad, centre, dq)
         )
         k_KSH, v_KSH = (x[0, keys].transpose(0, 1).contiguous() for x in (k, v))
-        dk_KSH, dv_KSH = (torch.zeros(x.shape, dtype=torch.float32) for x in (k_KSH, v_KSH))
+        dk_KSH, dv_KSH = (torch.zeros_like(x, dtype=torch.float32) for x in (k_KSH, v_KSH))
         ahead = k_KSH.shape[1] - q_KGTH.shape[2]
         for block, seen in _blocks(q_KGTH.shape[2], k_KSH.shape[1], is_causal, window):
             q_KRH, grad_KRH, centre_KR1 = (
                 x[:, :, block].flatten(1, 2) for x in (q_KGTH, grad_KGTH, centre_KGT1)
             )
             hidden = _hidden(block, seen, ahead, is_causal, window, q.device)
-            weights = _weights(q_KRH, k_KSH[:, seen], hidden, scale)
+            scores = _scores(q_KRH, k_KSH[:, seen], scale, soft_cap)
+            slope = (
+                None if soft_cap is None else 1 - (scores / soft_cap).square()
+            )  # of the cap, where it bent
+            weights = _weights(scores, hidden)
             dv_KSH[:, seen] += torch.bmm(weights.mT, grad_KRH)
             d_weights = torch.bmm(grad_KRH, v_KSH[:, seen].mT)
             d_scores = d_weights.sub_(centre_KR1).mul_(weights).mul_(scale)
+            if slope is not None:
+                d_scores *= slope
             dq_KRH = torch.bmm(d_scores, k_KSH[:, seen])
             dq_KGTH[:, :, block] = torch.unflatten(dq_KRH, 1, (q_KGTH.shape[1], -1))
             dk_KSH[:, seen] += torch.bmm(d_scores.mT, q_KRH)
         dk[0, keys] = dk_KSH.transpose(0, 1).to(k.dtype)
         dv[0, keys] = dv_KSH.transpose(0, 1).to(v.dtype)
     return dq, dk, dv
+
+
+_backward = torch.library.custom_op(
+    "malmoi::ragged_attention_backward", attend_ragged_backward, mutates_args=()
+)
 
 
 @_backward.register_fake
@@ -215,19 +235,19 @@ def _(
     is_causal: bool,
     scale: float,
     window: int | None,
+    soft_cap: float | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     dq, dk, dv = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
     return dq, dk, dv
 
 
 def _save_for_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    q, k, v, query_offsets, key_offsets, ctx.is_causal, ctx.scale, ctx.window = inputs
+    q, k, v, query_offsets, key_offsets, *ctx.rule = inputs
     ctx.save_for_backward(q, k, v, output, query_offsets, key_offsets)
 
 
 def _autograd_backward(ctx, grad):  # type: ignore[no-untyped-def]
-    rule = ctx.is_causal, ctx.scale, ctx.window
-    return *_backward(grad, *ctx.saved_tensors, *rule), None, None, None, None, None
+    return *_backward(grad, *ctx.saved_tensors, *ctx.rule), None, None, None, None, None, None
 
 
 _forward.register_autograd(_autograd_backward, setup_context=_save_for_backward)
