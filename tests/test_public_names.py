@@ -14,6 +14,7 @@ PUBLIC_NAMES = {
     "Engine": "malmoi.engine",
     "MalmoiError": "malmoi.core",
     "SamplingParams": "malmoi.engine",
+    "TextEncoder": "malmoi.llm",
     "Tokenizer": "malmoi.text",
     "default_model": "malmoi.weights",
     "load": "malmoi.llm",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from malmoi.engine import SamplingParams as SamplingParams
     from malmoi.llm import LLM as LLM
     from malmoi.llm import Completion as Completion
+    from malmoi.llm import TextEncoder as TextEncoder
     from malmoi.llm import load as load
     from malmoi.models import load_model as load_model
     from malmoi.models import save_model as save_model
@@ -31,6 +32,7 @@ __all__ = [
     "Engine",
     "MalmoiError",
     "SamplingParams",
+    "TextEncoder",
     "Tokenizer",
     "default_model",
     "load",
@@ -44,6 +46,7 @@ _HOME = {
     "Engine": "malmoi.engine",
     "MalmoiError": "malmoi.core.errors",
     "SamplingParams": "malmoi.engine",
+    "TextEncoder": "malmoi.llm",
     "Tokenizer": "malmoi.text.tokenizer",
     "default_model": "malmoi.weights.default",
     "load": "malmoi.llm",

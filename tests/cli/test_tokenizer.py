@@ -36,6 +36,25 @@ def test_train_writes_what_load_reads(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "tokens a syllable" in said
 
 
+def test_train_makes_the_tokenizer_of_an_encoder(tmp_path: Path) -> None:
+    rows = [json.dumps({"text": f"{LINE} {number}", "source": str(number)}) for number in range(300)]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows), "utf-8")
+    assert (
+        run(
+            "train",
+            "--encoder",
+            "--vocab-size",
+            "290",
+            "--out",
+            str(tmp_path / "out"),
+            str(tmp_path / "a.jsonl"),
+        )
+        == 0
+    )
+    ids, _ = Tokenizer.load(tmp_path / "out").encode_framed(LINE)
+    assert (ids[0], ids[-1]) == (1, 2)
+
+
 def test_train_reads_the_messages_of_chats(tmp_path: Path) -> None:
     row = {"messages": [{"role": "user", "content": LINE}, {"role": "assistant", "content": LINE}]}
     file = tmp_path / "chat.jsonl"

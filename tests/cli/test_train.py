@@ -119,7 +119,9 @@ def test_ctrl_c_saves_and_leaves_with_130(
 
 def test_the_help_names_every_recipe() -> None:
     told = click.testing.CliRunner().invoke(train, ["--help"]).output
-    assert f"RECIPE: {', '.join(RECIPES)}." in " ".join(told.split())
+    assert f"RECIPE: {', '.join(RECIPES)}." in " ".join(told.split()).replace(
+        "- ", "-"
+    )  # lines end at hyphens too
 
 
 def test_in_a_terminal_what_is_learned_is_green_and_progress_is_a_bar() -> None:

@@ -10,7 +10,7 @@ from malmoi.core.errors import ConfigError
 from malmoi.data.sources import read_documents
 from malmoi.models import build_model, count_parameters, llama
 from malmoi.recipes import RECIPES, make_run, story
-from malmoi.train.config import FromScratch, RunConfig
+from malmoi.train.config import FromCheckpoint, FromScratch, RunConfig
 
 SAMPLE = Path(__file__).parents[2] / "sample"
 
@@ -46,6 +46,22 @@ def test_one_dial_sizes_the_model_and_twenty_tokens_for_each_of_its_layers_param
     model = build_model(llama.sized(depth, vocab_size=1024 * depth, max_positions=1024))
     in_layers = count_parameters(model.blocks)
     assert run.total_tokens == pytest.approx(story.TOKENS_PER_PARAMETER * in_layers, rel=0.1)
+
+
+def test_the_tasks_of_an_encoder_start_from_the_one_that_filled_gaps() -> None:
+    first = make_run("mlm", "data")
+    for name in ("classify", "similarity"):
+        start = make_run(name, "data").start
+        assert isinstance(start, FromCheckpoint)
+        assert start.path == f"{first.out}/model"
+
+
+def test_a_task_is_scored_on_all_of_a_file_that_it_never_learns_from() -> None:
+    for name in ("classify", "similarity"):
+        run = make_run(name, "data")
+        assert [source.holdout_permille for source in run.sources] == [0]
+        assert [source.holdout_permille for source in run.eval_sources] == [1000]
+        assert run.sources[0].path.replace("train", "dev") == run.eval_sources[0].path
 
 
 def test_stages_of_the_story_meet() -> None:

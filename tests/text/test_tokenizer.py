@@ -10,7 +10,9 @@ from tokenizers import decoders, models, normalizers
 from malmoi.core.errors import TokenizerError
 from malmoi.testing.tokenizer import ByteTokenizer
 from malmoi.text.tokenizer import Tokenizer
+from malmoi.text.training import train_bpe_for_encoders
 
+FRAMED = train_bpe_for_encoders([], vocab_size=260)
 Imported = tuple[Tokenizer, tokenizers.Tokenizer]
 
 # Pieces from which an attacker or an unlucky user may build a text.
@@ -228,3 +230,36 @@ def test_token_bytes_are_what_a_token_adds_to_a_text(
     ours = Tokenizer(made.to_str())
     assert (ours.token_bytes(0, at_start=True), ours.token_bytes(0)) == (at_start, later)
     assert ours.decode_bytes([0, 0]) == at_start + later
+
+
+@settings(max_examples=40)
+@given(text=any_text, pair=st.none() | any_text)
+def test_a_frame_is_the_librarys_around_plain_text(imported: Imported, text: str, pair: str | None) -> None:
+    """Whatever the file puts around texts; what is between is what `encode` makes of them."""
+    ours, theirs = imported
+    ids, types = ours.encode_framed(text, pair)
+    wanted = theirs.encode("", None if pair is None else "")
+    added = [
+        token for token, is_added in zip(wanted.ids, wanted.special_tokens_mask, strict=True) if is_added
+    ]
+    plain = ours.encode(text) + ([] if pair is None else ours.encode(pair))
+    assert sorted(ids) == sorted(plain + added)
+    assert len(types) == len(ids)
+    if pair is None:
+        assert not any(types)
+
+
+@given(text=any_text, pair=any_text)
+def test_a_frame_for_encoders_keeps_two_texts_apart(text: str, pair: str) -> None:
+    cls, sep = 1, 2
+    first, second = FRAMED.encode(text), FRAMED.encode(pair)
+    assert FRAMED.encode_framed(text) == ([cls, *first, sep], [0] * (len(first) + 2))
+    ids, types = FRAMED.encode_framed(text, pair)
+    assert ids == [cls, *first, sep, *second, sep]
+    assert types == [0] * (len(first) + 2) + [1] * (len(second) + 1)
+
+
+def test_half_a_character_in_either_text_is_refused() -> None:
+    for texts in (("\ud83d",), ("가", "\ud83d")):
+        with pytest.raises(TokenizerError, match="half a character"):
+            FRAMED.encode_framed(*texts)

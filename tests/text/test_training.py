@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
 from malmoi.core.errors import TokenizerError
 from malmoi.text.tokenizer import Tokenizer
-from malmoi.text.training import SPECIAL_TOKENS, train_bpe
+from malmoi.text.training import ENCODER_TOKENS, SPECIAL_TOKENS, train_bpe, train_bpe_for_encoders
 
 TEXTS = [
     "말모이는 말을 모으는 일이다. 나는 학교에 가고, 너는 학교에서 온다.",
@@ -104,3 +105,17 @@ def test_the_vocabulary_reaches_the_size_that_the_error_names() -> None:
         train_bpe(TEXTS, vocab_size=5_000)
     largest = int(str(caught.value).split("Use ")[1].split()[0])
     assert train_bpe(TEXTS, vocab_size=largest).vocab_size == largest
+
+
+def test_an_encoders_tokenizer_is_the_same_with_other_special_tokens_and_a_frame(tmp_path: Path) -> None:
+    plain = train_bpe(TEXTS, vocab_size=360, special_tokens=ENCODER_TOKENS)
+    framed = train_bpe_for_encoders(TEXTS, vocab_size=360)
+    assert dict(framed.special_tokens) == {token: i for i, token in enumerate(ENCODER_TOKENS)}
+    for text in TEXTS:
+        assert framed.encode(text) == plain.encode(text)
+        assert framed.encode_framed(text)[0] == [1, *plain.encode(text), 2]
+    framed.save(tmp_path)
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    inputs = theirs(TEXTS[0], TEXTS[1], split_special_tokens=True)
+    assert (inputs["input_ids"], inputs["token_type_ids"]) == framed.encode_framed(TEXTS[0], TEXTS[1])
+    assert (theirs.mask_token, theirs.pad_token_id) == ("[MASK]", 0)

@@ -1,5 +1,6 @@
 """Laws of train/plan.py: the plan's numbers are those of the run."""
 
+import os
 import subprocess
 import sys
 
@@ -40,11 +41,12 @@ def test_tokens_steps_and_time_are_those_that_remain(make_run: MakeRun) -> None:
     assert make_plan(model, run, seconds_per_batch=3.0, steps_done=9).num_steps == 0
 
 
-def test_muon_keeps_one_number_less_for_each_parameter_outside_of_the_tables(make_run: MakeRun) -> None:
+def test_muon_keeps_one_number_less_for_each_parameter_of_the_matrices_in_blocks(make_run: MakeRun) -> None:
     muon, adamw = (make_run(optim=OptimConfig(kind=kind)) for kind in ("muon", "adamw"))
     model = open_start(muon).model
     plan, other = (make_plan(model, run, seconds_per_batch=1.0) for run in (muon, adamw))
-    assert other.memory_bytes - plan.memory_bytes == 4 * (plan.num_parameters - plan.num_table_parameters)
+    in_matrices = sum(p.numel() for p in model.blocks.parameters() if p.ndim == 2)
+    assert other.memory_bytes - plan.memory_bytes == 4 * in_matrices
 
 
 MEASURE = """
@@ -88,6 +90,10 @@ print(status("VmHWM") - before, plan.memory_bytes)
 def test_the_memory_is_what_a_step_takes(make_run: MakeRun, tmp_path, precision: str) -> None:
     make_run()  # for the tokenizer
     program = f"DIR = {str(tmp_path)!r}\n" + MEASURE.replace("PRECISION", precision)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    # What is freed goes back to the system at once: fragments are not the plan's business.
+    environment = os.environ | {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
+    )
     measured, planned = map(int, done.stdout.split())
-    assert planned == pytest.approx(measured, rel=0.3)
+    assert planned == pytest.approx(measured, rel=0.1)

@@ -66,7 +66,7 @@ def test_the_page_says_what_the_run_was_and_shows_what_it_learned(tmp_path: Path
     )
     page = (tmp_path / "report.html").read_text("utf-8")
     assert "12,345" in page
-    assert "2.2500 bits a byte" in page
+    assert "bits per byte 2.2500" in page
     assert "4 s" in page, "200 tokens at 50 a second"
     assert "&lt;|im_start|&gt;user\n<mark>안녕&lt;|im_end|&gt;</mark>" in page
     assert "&lt;b&gt;{ko}" in page, "settings are text, not markup"

@@ -1,4 +1,4 @@
-"""The models of the verbs, and how many threads it gets. Read next: `malmoi/llm`."""
+"""The models of the verbs, and how many threads they get. Read next: `malmoi/llm`."""
 
 from typing import TYPE_CHECKING
 

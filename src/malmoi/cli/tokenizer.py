@@ -36,8 +36,14 @@ def tokenizer() -> None:
 @click.option("--out", type=_DIRECTORY, required=True, metavar="DIR", help="Where to write.")
 @click.option("--text-field", default="text", metavar="NAME", help="The field of a row that holds the text.")
 @click.option("--messages-field", metavar="NAME", help="The field that holds chat messages, instead.")
+@click.option("--encoder", is_flag=True, help="With the special tokens of an encoder: [CLS], [SEP], [MASK].")
 def train(
-    files: tuple[str, ...], vocab_size: int, out: Path, text_field: str, messages_field: str | None
+    files: tuple[str, ...],
+    vocab_size: int,
+    out: Path,
+    text_field: str,
+    messages_field: str | None,
+    encoder: bool,
 ) -> None:
     """Learn a byte-level BPE vocabulary from text files. 글에서 어휘를 배웁니다.
 
@@ -45,12 +51,13 @@ def train(
     is held out here too, and measured at the end.
     """
     from malmoi.data.sources import SourceConfig, iterate_texts
-    from malmoi.text.training import train_bpe
+    from malmoi.text.training import train_bpe, train_bpe_for_encoders
 
     sources = [
         SourceConfig(path=file, text_field=text_field, messages_field=messages_field) for file in files
     ]
-    trained = train_bpe(iterate_texts(sources), vocab_size=vocab_size, show_progress=sys.stderr.isatty())
+    learn = train_bpe_for_encoders if encoder else train_bpe
+    trained = learn(iterate_texts(sources), vocab_size=vocab_size, show_progress=sys.stderr.isatty())
     trained.save(out)
     click.echo(f"{out}: {trained.vocab_size} tokens, {len(trained.special_tokens)} of them special.")
     click.echo(f"held-out text: {_measure(trained, list(iterate_texts(sources, split='held-out')))}")

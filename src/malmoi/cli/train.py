@@ -27,7 +27,9 @@ import click
 def train(
     ctx: click.Context, recipe: str, data: str, assignments: tuple[str, ...], depth: int | None
 ) -> None:
-    """Train a model by RECIPE: pretrain, sft, default-pretrain, default-sft. 모델을 학습합니다.
+    """Train a model. 모델을 학습합니다.
+
+    RECIPE: pretrain, sft, mlm, classify, similarity, default-pretrain, default-sft.
 
     Stopped with Ctrl-C or killed, the same command goes on where it was. The result, an ordinary model
     directory, and the report of the run lie in the directory that the setting `out` names.

@@ -3,6 +3,7 @@
 `malmoi train` hands this observer to `train.loop`, which calls it.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -18,6 +19,7 @@ from malmoi.train.loop import Observer
 from malmoi.train.metrics import Row
 from malmoi.train.plan import Plan
 from malmoi.train.preview import MaskedSample
+from malmoi.train.report import format_measured
 
 LINES_EVERY = 10  # steps, where there is no terminal to draw a bar in
 
@@ -80,8 +82,8 @@ class TerminalObserver(Observer):
             self.task = self.bar.add_task("", total=num_steps, completed=step - 1, speed=0, loss=0, bits="")
         self.bar.update(self.task, completed=step, speed=speed, loss=loss, bits=bits)
 
-    def on_evaluation(self, step: int, held_out_bits_per_byte: float) -> None:
-        self.console.print(f"step {step}: held out {held_out_bits_per_byte:.4f} bits per byte")
+    def on_evaluation(self, step: int, measured: Mapping[str, float]) -> None:
+        self.console.print(f"step {step}: held out: {format_measured(measured)}")
 
     def on_checkpoint(self, path: Path) -> None:
         if self.bar.disable:

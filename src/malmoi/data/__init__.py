@@ -2,5 +2,6 @@
 
     files -> sources -> mixture -> samples -> pack -> PackedBatch -> train/loop.py
 
-Read in that order. `documents.py` has the two kinds of document (text, conversation) that flow through.
+Read in that order. `documents.py` has the kinds of document (text, conversation, labelled text) that flow through;
+encoders have their samples from `framed.py`, and hidden tokens from `mask.py`.
 """

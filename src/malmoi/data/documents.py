@@ -1,4 +1,4 @@
-"""What flows from the sources to the packer: a document is a `Text` or a `Conversation`.
+"""What flows from the sources to the packer: a document is a `Text`, a `Conversation` or a `Labelled` text.
 
 Prose and chats can be mixed in one stream, because everything after this point (shuffling, mixing,
 packing) only asks a document how large it is and where it stood. Only `samples.encode` looks inside.
@@ -45,7 +45,25 @@ class Conversation:
         return sum(len(str(message.get("content") or "")) for message in self.messages)
 
 
-Document = Text | Conversation
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labelled:
+    """A text, or a pair of texts, and what a person said of it: the number or name of a label, or a score.
+
+    >>> Labelled(text="재밌다", pair=None, label=1, where="nsmc.jsonl:1").num_characters
+    3
+    """
+
+    text: str
+    pair: str | None
+    label: str | int | float
+    where: str
+
+    @property
+    def num_characters(self) -> int:
+        return len(self.text) + len(self.pair or "")
+
+
+Document = Text | Conversation | Labelled
 
 
 def pieces(chunks: Iterable[str], max_characters: int) -> Iterator[tuple[str, bool]]:

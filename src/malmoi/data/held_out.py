@@ -14,14 +14,14 @@ from torch import Tensor
 
 from malmoi.core.errors import DataError
 from malmoi.data.pack import PackedBatch, PackedStream
-from malmoi.data.samples import NO_TARGET, Encoder
+from malmoi.data.samples import NO_TARGET, SampleEncoder
 from malmoi.data.sources import SourceConfig
 from malmoi.text.tokenizer import Tokenizer
 
 
 def held_out(
     sources: Sequence[SourceConfig],
-    encoder: Encoder,
+    encoder: SampleEncoder,
     *,
     tokens_per_batch: int,
     context_length: int,

@@ -14,7 +14,7 @@ from random import Random
 
 from malmoi.core.errors import ConfigError, DataError, TrainingError
 from malmoi.data.documents import Document
-from malmoi.data.samples import Encoder, Sample
+from malmoi.data.samples import Sample, SampleEncoder
 from malmoi.data.sources import SourceConfig, Split, read_documents
 
 READ_AHEAD = 16  # documents encoded at once, so that the tokenizer can use several threads
@@ -73,7 +73,7 @@ class SampleStream:
     """
 
     def __init__(
-        self, source: SourceConfig, encoder: Encoder, reading: Reading, *, name: str, progress: Progress
+        self, source: SourceConfig, encoder: SampleEncoder, reading: Reading, *, name: str, progress: Progress
     ) -> None:
         self.source = source
         self.progress = progress
@@ -147,7 +147,7 @@ class Mixture:
     first one ends.
     """
 
-    def __init__(self, sources: Sequence[SourceConfig], encoder: Encoder, reading: Reading) -> None:
+    def __init__(self, sources: Sequence[SourceConfig], encoder: SampleEncoder, reading: Reading) -> None:
         if not sources:
             raise ConfigError("a data stream needs at least one source, got none.")
         self._sources = sources

@@ -14,12 +14,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from malmoi.core.errors import ConfigError
 from malmoi.data.mixture import Mixture, Progress, Reading
-from malmoi.data.samples import NO_TARGET, Encoder, Sample
+from malmoi.data.samples import NO_TARGET, Sample, SampleEncoder
 from malmoi.data.sources import SourceConfig, Split
 
 # How many samples may be open at once. Only conversations that find no room make it more than one.
@@ -30,11 +30,12 @@ MAX_OPEN = 64
 class PackedBatch:
     """One micro-batch. `targets` is the next token of the same document, or -100 where nothing is learned.
 
-    `lengths` are the segments' lengths in tokens; they sum to T. Positions restart at 0 in each segment.
+    For an encoder it is the token that is hidden here, or a text's label or score at its first token. `lengths` are
+    the segments' lengths in tokens; they sum to T. Positions restart at 0 in each segment.
     """
 
     tokens: Int[Tensor, "1 T"]
-    targets: Int[Tensor, "1 T"]
+    targets: Shaped[Tensor, "1 T"]
     lengths: tuple[int, ...]
 
 
@@ -74,7 +75,7 @@ class PackedStream:
     def __init__(
         self,
         sources: Sequence[SourceConfig],
-        encoder: Encoder,
+        encoder: SampleEncoder,
         *,
         tokens_per_batch: int,
         context_length: int,
@@ -119,12 +120,14 @@ class PackedStream:
     def __next__(self) -> PackedBatch:
         tokens: list[Tensor] = []
         targets: list[Tensor] = []
+        lengths: list[int] = []
         room = self._num_tokens
         while room and (chosen := self._first_that_fits(room)):
             start = chosen.taken
             chosen.taken += min(room, self._max_segment, chosen.num_left)
             tokens.append(chosen.sample.ids[start : chosen.taken])
             targets.append(chosen.sample.targets[start : chosen.taken])
+            lengths += chosen.sample.segments or [chosen.taken - start]
             room -= chosen.taken - start
             while self._open and not self._open[0].num_left:
                 del self._open[0]
@@ -134,9 +137,11 @@ class PackedStream:
             filler = min(room, self._max_segment)
             tokens.append(torch.full((filler,), self._separator_id))
             targets.append(torch.full((filler,), NO_TARGET))
+            lengths.append(filler)
             room -= filler
-        lengths = tuple(len(segment) for segment in tokens)
-        return PackedBatch(tokens=torch.cat(tokens)[None], targets=torch.cat(targets)[None], lengths=lengths)
+        return PackedBatch(
+            tokens=torch.cat(tokens)[None], targets=torch.cat(targets)[None], lengths=tuple(lengths)
+        )
 
     def _first_that_fits(self, room: int) -> _Open | None:
         """The oldest open sample that can use `room` tokens; draws new ones until there is one."""

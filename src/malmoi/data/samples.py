@@ -1,19 +1,20 @@
 """Documents -> samples: ids, and for each id the next one to learn, or -100 where nothing is learned.
 
 A sample is what `pack.py` lays end to end. Prose may be cut anywhere; a conversation may not, because an
-answer without its question teaches the wrong thing. Read next: `mixture.py`.
+answer without its question teaches the wrong thing. Read next: `framed.py`, the same for encoders; `mixture.py`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from malmoi.core.errors import ConfigError, TrainingError
-from malmoi.data.documents import Conversation, Document, Text
+from malmoi.data.documents import Conversation, Document, Labelled, Text
 from malmoi.text.chat import ChatTemplate
 from malmoi.text.tokenizer import Tokenizer
 
@@ -22,16 +23,32 @@ NO_TARGET = -100  # what torch's cross-entropy ignores
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """`targets[i]` is what follows `ids[i]`, or `NO_TARGET`."""
+    """`targets[i]` is what follows `ids[i]`, or `NO_TARGET`; of a labelled text, at its first token, the label.
+
+    `segments` are the lengths of parts that do not see each other, as the two texts of a pair; empty: there is one.
+    """
 
     ids: Int[Tensor, " T"]
-    targets: Int[Tensor, " T"]
+    targets: Shaped[Tensor, " T"]
     is_divisible: bool
+    segments: tuple[int, ...] = ()
+
+
+@runtime_checkable  # the test runner checks annotations
+class SampleEncoder(Protocol):
+    """Turns documents into samples. `separator_id` fills what is left over at the end of a batch."""
+
+    @property
+    def separator_id(self) -> int: ...
+
+    def encode(self, documents: Sequence[Document]) -> list[Sample]:
+        """One sample a document, in order."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
-    """Turns documents into samples. Needs a chat template only if there are conversations.
+    """What a decoder learns from: after each token the next. Needs a chat template only if there are conversations.
 
     With separator 0, the text "가나" whose ids are [7, 8] becomes ids [0, 7, 8] and targets [7, 8, 0]: the
     separator begins a document, and to end one is learned like every other token.
@@ -58,10 +75,19 @@ class Encoder:
         """One sample a document, in order. Raises `TrainingError` for a conversation without a target."""
         texts = [document.text for document in documents if isinstance(document, Text)]
         encoded = iter(self.tokenizer.encode_batch(texts))
-        return [
-            self._prose(document, next(encoded)) if isinstance(document, Text) else self._chat(document)
-            for document in documents
-        ]
+        samples = []
+        for document in documents:
+            match document:
+                case Text():
+                    samples.append(self._prose(document, next(encoded)))
+                case Conversation():
+                    samples.append(self._chat(document))
+                case Labelled():
+                    raise ConfigError(
+                        f"{document.where} has a label, which nobody learns where after each token the next is "
+                        "learned. Leave label_field out, or set objective.kind to labels or similarity."
+                    )
+        return samples
 
     def _prose(self, text: Text, ids: list[int]) -> Sample:
         separator = self.separator_id

@@ -1,6 +1,6 @@
 """Rows -> documents: which field is the text, which rows count, and which are held out.
 
-    files.read_rows -> filter by source -> train | held-out -> Text | Conversation, long texts in pieces
+    files.read_rows -> filter by source -> train | held-out -> Text | Conversation | Labelled, long texts in pieces
 
 Everything is streamed: memory is bounded by one row. Order is the order on disk; `mixture.py` shuffles.
 """
@@ -13,7 +13,7 @@ from random import Random
 from typing import Any, Literal
 
 from malmoi.core.errors import ConfigError, DataError
-from malmoi.data.documents import Conversation, Document, Text, pieces
+from malmoi.data.documents import Conversation, Document, Labelled, Text, pieces
 from malmoi.data.files import Row, data_format, find_files, read_lines, read_rows
 
 Split = Literal["train", "held-out"]
@@ -28,6 +28,7 @@ class SourceConfig:
     A row becomes a text by `text_field`, or by `format` (a format string over the row's fields, for rows
     such as translation pairs), or a conversation when `messages_field` is set. A `.txt` file is one document
     (blank lines separate paragraphs, not documents; put many documents into JSONL). Blank texts are skipped.
+    With `label_field` it becomes a labelled text, with `pair_field` besides a labelled pair of texts.
 
     `include` and `exclude` are prefixes of the row's `source` field; `"kind=title"` asks another field.
     A row is kept if some `include` matches (or there is none) and no `exclude` does. To down-weight part of
@@ -50,6 +51,8 @@ class SourceConfig:
     text_field: str = "text"
     format: str | None = None
     messages_field: str | None = None
+    pair_field: str | None = None
+    label_field: str | None = None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     holdout_permille: int = 5
@@ -70,6 +73,15 @@ class SourceConfig:
         if self.format is not None and self.messages_field is not None:
             raise ConfigError(
                 f"source {self.path} sets both format and messages_field. A row is one or the other."
+            )
+        if self.label_field is not None and self.messages_field is not None:
+            raise ConfigError(
+                f"source {self.path} sets both label_field and messages_field. A row is one or the other."
+            )
+        if self.pair_field is not None and self.label_field is None:
+            raise ConfigError(
+                f"source {self.path} sets pair_field={self.pair_field!r} without a label_field: nothing is said of "
+                "the pair. Set label_field, or use format to make one text of both."
             )
 
 
@@ -97,18 +109,20 @@ def iterate_texts(
 ) -> Iterator[str]:
     """Stream the plain texts of one or several sources, one pass, in order: what a tokenizer trains on.
 
-    Of a conversation it yields the content of each message.
+    Of a conversation it yields the content of each message, of a labelled pair both texts.
     """
     if isinstance(sources, (str, Path)):
         sources = SourceConfig(path=str(sources))
     for source in [sources] if isinstance(sources, SourceConfig) else sources:
         for document in read_documents(source, split=split):
-            if isinstance(document, Text):
-                yield document.text
-            else:
-                yield from (
-                    content for m in document.messages if isinstance(content := m.get("content"), str)
-                )
+            match document:
+                case Text():
+                    yield document.text
+                case Labelled():
+                    yield from (text for text in (document.text, document.pair) if text is not None)
+                case Conversation():
+                    contents = (message.get("content") for message in document.messages)
+                    yield from (content for content in contents if isinstance(content, str))
 
 
 def _read_file(file: Path, source: SourceConfig, split: Split) -> Iterator[Document]:
@@ -123,7 +137,10 @@ def _read_file(file: Path, source: SourceConfig, split: Split) -> Iterator[Docum
         else:
             text = _text(row, source)
             if text.strip() and _split_of(str(key or text), source.holdout_permille) == split:
-                yield from _cut(text, row.where, source.max_characters)
+                if source.label_field is not None:
+                    yield _labelled(row, text, source)
+                else:
+                    yield from _cut(text, row.where, source.max_characters)
 
 
 def _cut(text: str, where: str, max_characters: int) -> Iterator[Text]:
@@ -155,6 +172,15 @@ def _text(row: Row, source: SourceConfig) -> str:
     return text
 
 
+def _labelled(row: Row, text: str, source: SourceConfig) -> Labelled:
+    pair, label = (row.fields.get(name) if name else None for name in (source.pair_field, source.label_field))
+    if source.pair_field is not None and not isinstance(pair, str):
+        raise DataError(f"{row.where}: pair_field={source.pair_field!r} is {_kind(pair)}. {_fields(row)}")
+    if isinstance(label, bool) or not isinstance(label, str | int | float):
+        raise DataError(f"{row.where}: label_field={source.label_field!r} is {_kind(label)}. {_fields(row)}")
+    return Labelled(text=text, pair=pair if isinstance(pair, str) else None, label=label, where=row.where)
+
+
 def _messages(row: Row, field: str) -> list[Mapping[str, Any]]:
     messages = row.fields.get(field)
     if (
@@ -175,7 +201,8 @@ def _kind(value: object) -> str:
 
 def _fields(row: Row) -> str:
     return (
-        f"The row's fields are: {', '.join(row.fields) or 'none'}. Set text_field, format or messages_field."
+        f"The row's fields are: {', '.join(row.fields) or 'none'}. Set text_field, format or messages_field, "
+        "and pair_field or label_field where texts are labelled."
     )
 
 

@@ -2,7 +2,7 @@
 
 A recipe takes the directory of its data, some also the depth of the model, the one dial of size, and fixes
 everything else; `--set` changes any of it. Read `story.py`, which takes the sample corpus (or one like it) from
-text to chat, then `default_model.py`, which made the model that ships in the package.
+text to chat, then `default_model.py`, which made the model that ships in the package, and `encoder_tasks.py`.
 """
 
 import difflib
@@ -10,12 +10,15 @@ import inspect
 from collections.abc import Callable
 
 from malmoi.core.errors import ConfigError
-from malmoi.recipes import default_model, story
+from malmoi.recipes import default_model, encoder_tasks, story
 from malmoi.train.config import RunConfig
 
 RECIPES: dict[str, Callable[..., RunConfig]] = {
     "pretrain": story.pretrain,
     "sft": story.sft,
+    "mlm": encoder_tasks.mlm,
+    "classify": encoder_tasks.classify,
+    "similarity": encoder_tasks.similarity,
     "default-pretrain": default_model.pretrain,
     "default-sft": default_model.sft,
 }

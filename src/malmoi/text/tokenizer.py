@@ -25,8 +25,9 @@ class Tokenizer:
     """A tokenizer of the `tokenizers` library, in which plain text and trusted text are kept apart.
 
     `encode` is for text that anybody may have written: nothing in it becomes a special token.
-    `encode_special` is for text that a program wrote: there `<|im_end|>` is one id. Neither adds a token of
-    its own, and neither truncates, whatever the file says.
+    `encode_special` is for text that a program wrote: there `<|im_end|>` is one id. `encode_framed` is for an encoder
+    model: plain text between the tokens that the file puts around it. The others add no token of their own, and none
+    truncates, whatever the file says.
 
     Attributes:
         vocab_size: the highest id + 1.
@@ -120,8 +121,7 @@ class Tokenizer:
         Raises:
             TokenizerError: `text` holds a lone surrogate, which no UTF-8 text can.
         """
-        _check_unicode(text)
-        return list(self._plain.encode(text, add_special_tokens=False).ids)
+        return list(self._encode_plain(text).ids)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return `[encode(text) for text in texts]`, on several cores."""
@@ -134,6 +134,20 @@ class Tokenizer:
         """Return the ids of trusted text, such as a chat template's own: special strings are special ids."""
         _check_unicode(text)
         return list(self._trusted.encode(text, add_special_tokens=False).ids)
+
+    def encode_framed(self, text: str, pair: str | None = None) -> tuple[list[int], list[int]]:
+        """Return the ids of plain text with the tokens that the file adds, and for each id which of two texts it is of.
+
+        BERT's file makes `[CLS] text [SEP]` of one text and `[CLS] text [SEP] pair [SEP]` of two, of which the last
+        part is of the second text, 1. A file that adds nothing adds nothing here. Raises as `encode` does.
+        """
+        second = None if pair is None else self._encode_plain(pair)
+        framed = self._trusted.post_process(self._encode_plain(text), second)
+        return list(framed.ids), list(framed.type_ids)
+
+    def _encode_plain(self, text: str) -> tokenizers.Encoding:
+        _check_unicode(text)
+        return self._plain.encode(text, add_special_tokens=False)
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """Return the text of `ids`. Bytes that are not UTF-8 read as U+FFFD, as in `bytes.decode`."""

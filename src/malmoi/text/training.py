@@ -8,7 +8,7 @@ same ids. Read next: pretokenize.py (where words are cut), tokenizer.py (what th
 from collections.abc import Iterable, Sequence
 
 import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from malmoi.core.errors import TokenizerError
 from malmoi.text.pretokenize import KOREAN_PATTERN, split_to_bytes
@@ -16,6 +16,9 @@ from malmoi.text.tokenizer import Tokenizer
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 """End of a document, start of a chat turn, end of a chat turn (ChatML)."""
+
+ENCODER_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
+"""What encoders need instead: padding, start of the input, end of a text, a hidden token (BERT)."""
 
 
 def train_bpe(
@@ -72,4 +75,30 @@ def train_bpe(
     tokenizer = Tokenizer(model.to_str())
     if special_tokens:
         tokenizer.config |= dict.fromkeys(("bos_token", "eos_token", "pad_token"), special_tokens[0])
+    return tokenizer
+
+
+def train_bpe_for_encoders(
+    texts: Iterable[str], *, vocab_size: int, show_progress: bool = False
+) -> Tokenizer:
+    """`train_bpe` with BERT's special tokens, whose file frames a text as `[CLS] text [SEP]`.
+
+    >>> tokenizer = train_bpe_for_encoders(["나는 학교에 간다. 너는 학교에 온다."] * 3, vocab_size=284)
+    >>> tokenizer.encode_framed("나는", "너는")
+    ([1, 276, 283, 2, 277, 282, 2], [0, 0, 0, 0, 1, 1, 1])
+    """
+    plain = train_bpe(
+        texts, vocab_size=vocab_size, special_tokens=ENCODER_TOKENS, show_progress=show_progress
+    )
+    framing = tokenizers.Tokenizer.from_str(plain.backend.to_str())
+    framing.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=list(plain.special_tokens.items()),
+    )
+    tokenizer = Tokenizer(framing.to_str())
+    names = ("pad_token", "cls_token", "sep_token", "mask_token")
+    tokenizer.config |= dict(zip(names, ENCODER_TOKENS, strict=True))
+    # Else transformers would not hand the second text's types to a model.
+    tokenizer.config["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     return tokenizer

@@ -9,13 +9,15 @@ from typing import Literal
 
 from malmoi.core.errors import ConfigError
 from malmoi.data.sources import SourceConfig
+from malmoi.train.encoder_objectives import Labels, MaskedToken, Similarity
+from malmoi.train.objective import NextToken
 from malmoi.train.optim import OptimConfig
 from malmoi.train.schedule import Schedule, WarmupStableDecay
 
 
 @dataclass(frozen=True, kw_only=True)
 class FromScratch:
-    """A new Llama of `depth` layers, everything else in proportion (`models.llama.sized`)."""
+    """A new Llama of `depth` layers, everything else in proportion (`models.llama.sized`); of encoders, a BERT."""
 
     kind: Literal["scratch"] = "scratch"
     depth: int = 8
@@ -27,7 +29,10 @@ class FromScratch:
 
 @dataclass(frozen=True, kw_only=True)
 class FromCheckpoint:
-    """The model of a directory or hub id; its chat template and generation defaults come along if it has them."""
+    """The model of a directory or hub id; its chat template and generation defaults come along if it has them.
+
+    Where the objective needs another head than the encoder has, it gets one with new weights.
+    """
 
     kind: Literal["checkpoint"] = "checkpoint"
     path: str
@@ -51,6 +56,7 @@ class RunConfig:
     start: FromScratch | FromCheckpoint
     sources: tuple[SourceConfig, ...]
     total_tokens: int
+    objective: NextToken | MaskedToken | Labels | Similarity = field(default_factory=NextToken)
     tokenizer: str | None = None
     context_length: int = 512
     tokens_per_batch: int = 8192

@@ -1,6 +1,6 @@
 """The forward half of a step: a packed batch -> the model's states -> its summed loss.
 
-Here training meets `torch.compile`; nothing else knows of it. Read next: `losses.py`, `nn/context.py`.
+Here training meets `torch.compile`; nothing else knows of it. Read next: `objective.py`, `nn/context.py`.
 """
 
 from collections.abc import Callable
@@ -13,9 +13,8 @@ from malmoi.core.errors import ConfigError
 from malmoi.data.pack import PackedBatch
 from malmoi.nn.cache import PackedLayout
 from malmoi.nn.context import Context
-from malmoi.nn.linear import Linear
-from malmoi.nn.stack import Decoder
-from malmoi.train.losses import ChunkedCrossEntropy
+from malmoi.nn.stack import Stack
+from malmoi.train.objective import NextToken, Objective
 
 
 class Forward:
@@ -25,30 +24,32 @@ class Forward:
     is the same without compiling the model: for evaluation, whose graph has no gradients and would be another one.
     """
 
-    def __init__(self, model: Decoder, *, is_compiled: bool) -> None:
+    def __init__(self, model: Stack, *, is_compiled: bool, objective: Objective | None = None) -> None:
         self.model, self.is_compiled = model, is_compiled
         self._compiled = torch.compile(model.hidden) if is_compiled else model.hidden
-        self._loss = ChunkedCrossEntropy(is_compiled=is_compiled)
+        self._loss = (objective or NextToken()).loss(model, is_compiled=is_compiled)
 
     def __call__(self, batch: PackedBatch) -> Float[Tensor, ""]:
         try:
-            return self._run(self._compiled, batch)
+            return self._loss(self._run(self._compiled, batch), batch)
         except RuntimeError as error:
             if self.is_compiled:
                 _refuse_if_the_compiler_failed(error)
             raise
 
     def plain(self, batch: PackedBatch) -> Float[Tensor, ""]:
+        return self._loss(self.states(batch), batch)
+
+    def states(self, batch: PackedBatch) -> Float[Tensor, "1 T D"]:
+        """The model's states, not compiled: what an objective judges besides its loss."""
         return self._run(self.model.hidden, batch)
 
-    def _run(self, hidden: Callable[[Tensor, Context], Tensor], batch: PackedBatch) -> Float[Tensor, ""]:
+    def _run(self, hidden: Callable[[Tensor, Context], Tensor], batch: PackedBatch) -> Float[Tensor, "1 T D"]:
         device = self.model.device
         context = Context.packed(batch.lengths, specs=self.model.cache_specs(), device=device)
         if self.is_compiled:
             _allow_any_number_of_segments(context)
-        states = hidden(batch.tokens.to(device), context)
-        assert isinstance(self.model.head, Linear), "train/start.py lets no other head through"
-        return self._loss(states, self.model.head.weight, batch.targets.to(device))
+        return hidden(batch.tokens.to(device), context)
 
 
 def _allow_any_number_of_segments(context: Context) -> None:

@@ -6,13 +6,14 @@
     OUT/model/              at the end: an ordinary Hugging Face directory
     OUT/report.html, loss.png
 
-Running the same command again resumes. Read next, in the order of a step: `forward.py`, `losses.py`, `optim.py`,
-`schedule.py`; around it: `start.py`, `resume.py`, `checkpoint.py`, `report.py`.
+Running the same command again resumes. Read next, in the order of a step: `objective.py`, `forward.py`, `losses.py`,
+`optim.py`, `schedule.py`; around it: `start.py`, `resume.py`, `checkpoint.py`, `report.py`.
 """
 
 import math
+import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -31,7 +32,7 @@ from malmoi.train.export import export_model
 from malmoi.train.forward import Forward
 from malmoi.train.metrics import MetricsLog, Row
 from malmoi.train.optim import Optimizers
-from malmoi.train.plan import Plan, make_plan
+from malmoi.train.plan import Plan, made_up_batch, make_plan
 from malmoi.train.precision import resolve_precision
 from malmoi.train.preview import MaskedSample, masked_samples
 from malmoi.train.report import require_matplotlib, write_report
@@ -46,7 +47,7 @@ class Observer:
     def on_plan(self, plan: Plan, progress: Progress, config: RunConfig) -> None: ...
     def on_masked_samples(self, samples: list[MaskedSample]) -> None: ...
     def on_step(self, row: Row, num_steps: int) -> None: ...
-    def on_evaluation(self, step: int, held_out_bits_per_byte: float) -> None: ...
+    def on_evaluation(self, step: int, measured: Mapping[str, float]) -> None: ...
     def on_checkpoint(self, path: Path) -> None: ...
 
 
@@ -75,17 +76,20 @@ class Trainer:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = self.start.model.to(self.device).train()
         self.model.compute_dtype = resolve_precision(config.precision, self.device)
-        self.encoder = Encoder(tokenizer=self.start.tokenizer, template=self.start.template)
+        self.objective = config.objective
+        self.encoder = self.objective.encoder(self.start.tokenizer, self.start.template)
         self.bytes = ByteCounter(self.start.tokenizer)
         self.held_out = self._read_held_out()
         self.optimizers = Optimizers(self.model, config.optim)
-        self.forward = Forward(self.model, is_compiled=config.compile)
+        self.forward = Forward(self.model, is_compiled=config.compile, objective=self.objective)
         self.progress = Progress()
 
     def run(self) -> Path:
         """Resume, announce, train, and leave model and report in `out`; returns the model's directory."""
         stream = self._open_stream()
-        samples = masked_samples(self.config.sources, self.encoder)
+        samples = (
+            masked_samples(self.config.sources, self.encoder) if isinstance(self.encoder, Encoder) else []
+        )
         if samples:
             self.observer.on_masked_samples(samples)
         self.observer.on_plan(self._plan(), self.progress, self.config)
@@ -96,8 +100,9 @@ class Trainer:
             while self.progress.step < self.config.num_steps:
                 row = self._step(batches)
                 if self.held_out and self._is_due(self.config.eval_every):
-                    row["held_out_bits_per_byte"] = self.evaluate()
-                    self.observer.on_evaluation(self.progress.step, row["held_out_bits_per_byte"])
+                    measured = self.evaluate()
+                    row |= {f"held_out_{name}": value for name, value in measured.items()}
+                    self.observer.on_evaluation(self.progress.step, measured)
                 log.write(row)
                 self.observer.on_step(row, self.config.num_steps)
                 if self._is_due(self.config.checkpoint_every) or is_stopping():
@@ -124,16 +129,24 @@ class Trainer:
         return total.item()
 
     @torch.no_grad()
-    def evaluate(self) -> float:
-        """Bits per byte of the held-out batches."""
+    def evaluate(self) -> dict[str, float]:
+        """Of the held-out batches: bits per byte of text, else the mean loss and what the objective measures."""
         total = sum(self.forward.plain(batch).item() for batch in self.held_out)
-        return bits_per_byte(total, self._count_bytes(self.held_out))
+        if self.objective.is_text:
+            return {"bits_per_byte": bits_per_byte(total, self._count_bytes(self.held_out))}
+        judged = ((batch, self.forward.states(batch)) for batch in self.held_out)
+        return {
+            "loss": total / _count_targets(self.held_out),
+            **self.objective.measure(self.model, judged),
+        }
 
     def _step(self, stream: Prefetcher) -> Row:
         """One optimiser step; returns its row of metrics."""
         config, began = self.config, time.perf_counter()
         step = self.progress.step + 1
-        batches = list(islice(stream, config.batches_per_step))
+        batches = [
+            self._pose(batch, number) for number, batch in enumerate(islice(stream, config.batches_per_step))
+        ]
         total = self.accumulate(batches)
         norm = self.optimizers.clip()
         if not (math.isfinite(total) and math.isfinite(norm)):
@@ -162,6 +175,12 @@ class Trainer:
             "tokens_per_second": config.tokens_per_step / (time.perf_counter() - began),
         }
 
+    def _pose(self, batch: PackedBatch, number: int) -> PackedBatch:
+        """What is asked about the `number`-th micro-batch of the coming step: a resumed run asks the same."""
+        index = self.progress.step * self.config.batches_per_step + number
+        seed = random.Random(f"{self.config.seed}/pose/{index}").getrandbits(63)
+        return self.objective.pose(batch, self.start.tokenizer, seed=seed)
+
     def _open_stream(self) -> PackedStream:
         """The training data; if there is a checkpoint, everything is set to where it stands."""
         stream = PackedStream(
@@ -179,21 +198,25 @@ class Trainer:
     def _read_held_out(self) -> list[PackedBatch]:
         if not self.config.eval_sources:
             return []
-        return held_out(
+        batches = held_out(
             self.config.eval_sources,
             self.encoder,
             tokens_per_batch=self.config.tokens_per_batch,
             context_length=self.config.context_length,
             max_batches=self.config.eval_batches,
         )
+        return [
+            self.objective.pose(batch, self.start.tokenizer, seed=number)
+            for number, batch in enumerate(batches)
+        ]
 
     def _plan(self) -> Plan:
         """Measure a micro-batch of made-up text (after one that compiles), and forget its gradients."""
         if self.progress.step >= self.config.num_steps:
             return make_plan(self.model, self.config, seconds_per_batch=0.0, steps_done=self.progress.step)
-        ids = torch.arange(self.config.tokens_per_batch)[None] % self.model.config.vocab_size
-        lengths = tuple(len(segment) for segment in ids[0].split(self.config.context_length))
-        batch = PackedBatch(tokens=ids, targets=ids, lengths=lengths)
+        batch = made_up_batch(
+            self.config, torch.arange(self.config.tokens_per_batch) % self.model.config.vocab_size
+        )
         seconds = 0.0
         for _ in range(2):
             began = time.perf_counter()
@@ -217,7 +240,7 @@ class Trainer:
         self.observer.on_checkpoint(path)
 
     def _count_bytes(self, batches: Sequence[PackedBatch]) -> int:
-        return sum(self.bytes.count(batch.targets) for batch in batches)
+        return sum(self.bytes.count(batch.targets) for batch in batches) if self.objective.is_text else 0
 
 
 def _count_targets(batches: Sequence[PackedBatch]) -> int:

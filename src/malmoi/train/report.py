@@ -7,7 +7,7 @@ import base64
 import html
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,10 @@ def write_report(out: Path, *, num_parameters: int, samples: Sequence[MaskedSamp
 
 
 def draw_loss(rows: Sequence[Row]) -> bytes:
-    """The curve of bits per byte over tokens, as a PNG: each step faint, a running mean, the held-out points."""
+    """The loss over tokens, as a PNG: each step faint, a running mean, the held-out points.
+
+    In bits per byte where it is of text, else in nats a target.
+    """
     import matplotlib as mpl
     from matplotlib.figure import Figure
     from matplotlib.font_manager import fontManager
@@ -59,15 +62,17 @@ def draw_loss(rows: Sequence[Row]) -> bytes:
     with mpl.rc_context({"font.family": [korean, "sans-serif"] if korean else "sans-serif"}):
         figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
         axes = figure.add_subplot()
-        axes.set(xlabel=label("tokens", "토큰"), ylabel=label("bits per byte", "바이트당 비트"))
+        key = _unit(rows)
+        unit = ("bits per byte", "바이트당 비트") if key == "bits_per_byte" else ("loss", "손실")
+        axes.set(xlabel=label("tokens", "토큰"), ylabel=label(*unit))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-        tokens, values = _curve(rows, "bits_per_byte")
+        tokens, values = _curve(rows, key)
         axes.plot(tokens, values, color="#9db4c0", linewidth=0.7, label=label("each step", "걸음마다"))
         means = running_mean(values)
         axes.plot(tokens, means, color="#253237", linewidth=1.8, label=label("running mean", "이동 평균"))
-        held_tokens, held = _curve(rows, "held_out_bits_per_byte")
+        held_tokens, held = _curve(rows, f"held_out_{key}")
         if held:
             name = f"{label('held out', '따로 둔 글')}: {held[-1]:.3f}"
             axes.plot(held_tokens, held, "o-", color="#c1121f", markersize=4, label=name)
@@ -101,17 +106,40 @@ def _curve(rows: Sequence[Row], key: str) -> tuple[list[int], list[float]]:
 
 
 def _facts(rows: Sequence[Row]) -> dict[str, str]:
-    last, (_, held_out) = rows[-1], _curve(rows, "held_out_bits_per_byte")
+    last = rows[-1]
     speeds = sorted(row["tokens_per_second"] for row in rows)
     tokens_per_step = last["tokens"] / last["step"]
     return {
         "steps 걸음": f"{last['step']:,}",
         "tokens 토큰": f"{last['tokens']:,}",
-        "loss of the last step 마지막 손실": f"{last['loss']:.4f} nats a token",
-        "held out 따로 둔 글": f"{held_out[-1]:.4f} bits a byte" if held_out else "not measured",
+        "loss of the last step 마지막 손실": f"{last['loss']:.4f} a target",
+        "held out 따로 둔 글": _held_out(rows),
         "speed, median 속도": f"{speeds[len(speeds) // 2]:,.0f} tokens a second",
         "time in steps 시간": format_duration(sum(tokens_per_step / speed for speed in speeds)),
     }
+
+
+def _held_out(rows: Sequence[Row]) -> str:
+    prefix = "held_out_"
+    measured = [{key.removeprefix(prefix): row[key] for key in row if key.startswith(prefix)} for row in rows]
+    return next((format_measured(numbers) for numbers in reversed(measured) if numbers), "not measured")
+
+
+def format_measured(numbers: Mapping[str, float]) -> str:
+    """Write what was measured of held-out texts on one line.
+
+    >>> format_measured({"accuracy": 0.875, "count": 8})
+    'accuracy 0.8750, count 8'
+    """
+    written = {
+        key: f"{value:,}" if isinstance(value, int) else f"{value:.4f}" for key, value in numbers.items()
+    }
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in written.items())
+
+
+def _unit(rows: Sequence[Row]) -> str:
+    """The key of what the curve shows: bits per byte, if any step has them."""
+    return "bits_per_byte" if any(row.get("bits_per_byte") is not None for row in rows) else "loss"
 
 
 def _page(

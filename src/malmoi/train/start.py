@@ -9,9 +9,8 @@ from pathlib import Path
 
 from malmoi.core.errors import CheckpointError, ConfigError
 from malmoi.core.files import read_json
-from malmoi.models import build_model, initialise, llama, load_model, require_kind
-from malmoi.nn.linear import Linear
-from malmoi.nn.stack import Decoder, Model
+from malmoi.models import build_model, initialise, load_model
+from malmoi.nn.stack import Decoder, Stack
 from malmoi.text.chat import ChatTemplate
 from malmoi.text.tokenizer import Tokenizer
 from malmoi.train.config import FromCheckpoint, FromScratch, RunConfig
@@ -22,13 +21,14 @@ from malmoi.weights.hub import resolve
 class Start:
     """What a checkpoint directory holds. The model is in fp32, as training wants it.
 
-    `generation` is the content of `generation_config.json`: ids that end an answer, sampling defaults.
+    `generation` is the content of `generation_config.json`: ids that end an answer, sampling defaults. An encoder
+    has neither that nor a chat template.
     """
 
-    model: Decoder
+    model: Stack
     tokenizer: Tokenizer
-    template: ChatTemplate
-    generation: Mapping[str, object]
+    template: ChatTemplate | None = None
+    generation: Mapping[str, object] | None = None
 
 
 def open_start(config: RunConfig) -> Start:
@@ -53,44 +53,39 @@ def open_start(config: RunConfig) -> Start:
 def _new(config: RunConfig, start: FromScratch) -> Start:
     assert config.tokenizer is not None, "RunConfig refuses a model from scratch without a tokenizer"
     tokenizer = Tokenizer.load(config.tokenizer)
-    shape = llama.sized(start.depth, vocab_size=tokenizer.vocab_size, max_positions=start.max_positions)
-    return Start(
-        model=initialise(_decoder(build_model(shape)), seed=config.seed),
-        tokenizer=tokenizer,
-        template=ChatTemplate.default(),
-        generation=_generation_defaults(tokenizer),
+    shape = config.objective.shape(
+        start.depth, vocab_size=tokenizer.vocab_size, max_positions=start.max_positions
     )
+    model = config.objective.fit(initialise(build_model(shape), seed=config.seed), seed=config.seed)
+    return _start(model, tokenizer, directory=None)
 
 
 def _continued(config: RunConfig, start: FromCheckpoint) -> Start:
     directory = resolve(start.path)
-    model = _decoder(load_model(directory)).float()
+    model = config.objective.fit(load_model(directory), seed=config.seed).float()
     tokenizer = Tokenizer.load(config.tokenizer or directory)
     if tokenizer.vocab_size > model.config.vocab_size:
         raise ConfigError(
             f"the tokenizer {config.tokenizer or directory} has {tokenizer.vocab_size} tokens, but the model "
             f"{directory} has only {model.config.vocab_size} rows for them. Use the tokenizer of that model."
         )
-    generation = directory / "generation_config.json"
+    return _start(model, tokenizer, directory=directory)
+
+
+def _start(model: Stack, tokenizer: Tokenizer, *, directory: Path | None) -> Start:
+    """A model, and, if it can talk, how one talks to it: as `directory` says where it does."""
+    if not isinstance(model, Decoder):
+        return Start(model=model, tokenizer=tokenizer)
+    template = directory if directory is not None and _has_template(directory) else None
+    generation = None if directory is None else directory / "generation_config.json"
     return Start(
         model=model,
         tokenizer=tokenizer,
-        template=ChatTemplate.load(directory) if _has_template(directory) else ChatTemplate.default(),
-        generation=read_json(generation, error=CheckpointError)
-        if generation.exists()
-        else _generation_defaults(tokenizer),
+        template=ChatTemplate.default() if template is None else ChatTemplate.load(template),
+        generation=_generation_defaults(tokenizer)
+        if generation is None or not generation.exists()
+        else read_json(generation, error=CheckpointError),
     )
-
-
-def _decoder(model: Model) -> Decoder:
-    """The model as the chunked loss takes it: a decoder whose head is one matrix."""
-    decoder = require_kind(model, Decoder, for_what="language-model training")
-    if not isinstance(decoder.head, Linear):
-        raise ConfigError(
-            f"the head of this model is a {type(decoder.head).__name__}, not one matrix (Gemma 2 caps its logits), and "
-            "the chunked loss knows only matrices. Train a model without a cap on its logits."
-        )
-    return decoder
 
 
 def _has_template(directory: Path) -> bool:
