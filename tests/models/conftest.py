@@ -36,7 +36,6 @@ class Case:
     """A tiny configuration, ours or the reference's, and how such a model is called.
 
     Attributes:
-        page: the page of `malmoi.models` that it is of.
         without_gradient: patterns of parameters that no gradient reaches, each with the reason.
         copied: patterns of parameters that loading has to copy, each with the reason.
         is_one_graph: whether the compiler takes the model as a whole.
@@ -47,7 +46,6 @@ class Case:
 
     name: str
     config: Any
-    page: str
     without_gradient: dict[str, str] = field(default_factory=dict)
     copied: dict[str, str] = field(default_factory=dict)
     is_one_graph: bool = True
@@ -99,7 +97,6 @@ def cases(which: str) -> list[Case]:
                 Case(
                     name=name if name.startswith(stem) else f"{stem}, {name}",
                     config=config,
-                    page=stem,
                     without_gradient=getattr(module, "WITHOUT_GRADIENT", {}),
                     copied=getattr(module, "COPIED", {}),
                     is_one_graph=getattr(module, "IS_ONE_GRAPH", True),

@@ -1,8 +1,9 @@
-"""Measure what models take: `measure_memory.py DIRECTORY...`, one line `generation estimate training estimate` each.
+"""Measure what models take: `measure_memory.py DIRECTORY...` prints a line `DIRECTORY running training` for each.
 
-A model is loaded and generates (an encoder encodes), then trains for two steps; what is measured is the kernel's own
-record of the most memory that the process had, above what it had before. Started with an allocator that gives back
-what is freed (`MALLOC_MMAP_THRESHOLD_`), in one arena.
+A model generates `LENGTH` tokens (what does not write runs forward once), then trains for two steps. Measured is the
+kernel's record of the most memory that the process had, above what it had before the model was there: weights are
+copied from their file, and what reading the file took is forgotten. Start it with `MALLOC_MMAP_THRESHOLD_` and
+`MALLOC_ARENA_MAX`, so that the allocator gives back what is freed.
 """
 
 import ctypes
@@ -13,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from malmoi.engine import Engine, SamplingParams
 from malmoi.models import load_model
@@ -29,12 +29,11 @@ def status(key: str) -> int:
     return 1024 * int(re.search(key + r":\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
 
 
-def measured(run: Callable[[], object]) -> int:
+def measured(run: Callable[[Model], object], directory: str) -> int:
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     before = status("VmRSS")
-    result = run()
-    del result
+    run(load(directory))
     return status("VmHWM") - before
 
 
@@ -42,7 +41,9 @@ def measured(run: Callable[[], object]) -> int:
 def generate(model: Model) -> None:
     """By the engine; what it does not take runs forward once."""
     if type(model) is Decoder:
-        Engine(model, max_requests=1).generate([[1] * (LENGTH - 4)], SamplingParams(max_tokens=4, temperature=0))
+        Engine(model, max_requests=1).generate(
+            [[1] * (LENGTH - 4)], SamplingParams(max_tokens=4, temperature=0)
+        )
     else:
         model(**example_inputs(model, LENGTH))
 
@@ -65,7 +66,5 @@ def load(directory: str) -> Model:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for directory in [sys.argv[1], *sys.argv[1:]]:
-        g = measured(lambda: generate(load(directory)))
-        t = measured(lambda: train(load(directory)))
-        print(directory, g, t, flush=True)
+    for directory in [sys.argv[1], *sys.argv[1:]]:  # the first twice: then all code has been loaded
+        print(directory, measured(generate, directory), measured(train, directory), flush=True)

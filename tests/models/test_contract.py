@@ -189,7 +189,7 @@ def test_a_page_is_found_by_each_of_its_names() -> None:
         assert find_family(name).model_type == name
 
 
-# The graph of one case a page, in parts that run beside each other; the code that PyTorch makes of a graph for one
+# The graph of one case a family, in parts that run beside each other; the code that PyTorch makes of a graph for one
 # case, as it is not the family's doing.
 NUM_PARTS = 4
 COMPILED = [("aot_eager", part) for part in range(NUM_PARTS)] + [("inductor", 0)]
@@ -205,7 +205,8 @@ def test_compiled_equals_eager(
     randomise: Callable[[Any], Any],
     tmp_path: Path,
 ) -> None:
-    last_of_each = {case.page: case for case in all_cases}
+    last_of_each = {family_of(case.config).model_type: case for case in all_cases}
+    assert last_of_each.keys() == set(family_names())
     cases = [*last_of_each.values()][part::NUM_PARTS] if backend == "aot_eager" else [last_of_each["llama"]]
     jobs = []
     for case in cases:

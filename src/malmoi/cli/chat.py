@@ -82,7 +82,7 @@ def _answer(conversation: "Conversation", question: str, stop: Event | None = No
     print(flush=True)
     if conversation.last and conversation.last.finish_reason == "length":
         click.secho(
-            "(cut off: max_tokens, or the context is full; 길이 제한에서 끊겼습니다)", dim=True, err=True
+            "(cut off: max_tokens, or the context is full; 길이 제한으로 잘렸습니다)", dim=True, err=True
         )
 
 

@@ -23,7 +23,7 @@ VERBS = {
     "chat": "Talk with a model. 모델과 이야기합니다.",
     "classify": "Label texts. 글을 분류합니다.",
     "embed": "Turn texts into vectors. 글을 벡터로 바꿉니다.",
-    "inspect": "Draw a model, and count what it costs. 모델 구조를 그리고 비용을 셉니다.",
+    "inspect": "Draw a model, and count what it costs. 모델 구조를 그리고 비용을 계산합니다.",
     "generate": "Continue a text. 글을 이어 씁니다.",
     "tokenizer": "Train a tokenizer, encode and decode text. 토크나이저를 만들고 씁니다.",
     "train": "Train a model by a recipe. 모델을 학습합니다.",

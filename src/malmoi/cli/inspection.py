@@ -1,0 +1,150 @@
+"""What `malmoi inspect` knows of a model: every number of the page, computed once, for all the ways to show it.
+
+Place in the flow: `inspect.py` asks for one, `inspection_text.py` and `inspection_page.py` draw it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from malmoi.models.budget import (
+    ParameterCount,
+    cache_bytes,
+    decode_flops,
+    forward_bytes,
+    forward_flops,
+    generation_bytes,
+    on_paper,
+    parameter_count,
+)
+from malmoi.models.diagram import Column, diagram
+from malmoi.models.registry import family_of
+from malmoi.nn.stack import Decoder, EncoderDecoder
+from malmoi.train.optim import OptimConfig
+from malmoi.train.plan import example_loss, training_bytes
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+ELEMENT_SIZES = {"fp32": 4, "bf16": 2, "int8": 1}
+"""Bytes a number, for the tables of weights and caches."""
+CONTEXTS = tuple(2**power for power in (9, 11, 13, 15, 17))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """One model, `context` tokens long, `batch` sequences at once, in `dtype`.
+
+    Bytes, and floating-point operations a token. `decode_flops` and `cache` are by context, `cache` and `weights` by
+    precision; they are empty where a model does not write. `peak` is that of generating, or of a forward;
+    `training_peak` None where it was not asked for.
+    """
+
+    name: str
+    model_type: str
+    grew_from: str | None
+    ideas: tuple[str, ...]
+    context: int
+    batch: int
+    dtype: str
+    parameters: ParameterCount
+    weights: dict[str, int]
+    cache: dict[str, dict[int, int]]
+    decode_flops: dict[int, int]
+    forward_flops: int
+    peak: int
+    training_state: int
+    training_peak: int | None
+    columns: tuple[Column, ...]
+
+
+def inspect_model(
+    name: str, config: Any, *, context: int | None, batch: int, dtype: str, with_training: bool
+) -> Inspection:
+    """Build the model of `config` without memory, and count."""
+    family = family_of(config)
+    model = on_paper(config, DTYPES[dtype])
+    context = min(context or 4096, model.max_positions)
+    contexts = sorted({context, model.max_positions} | {n for n in CONTEXTS if n < model.max_positions})
+    parameters = parameter_count(model)
+    writes = isinstance(model, Decoder | EncoderDecoder)
+    specs = model.cache_specs() if writes else []
+    return Inspection(
+        name=name,
+        model_type=family.model_type,
+        grew_from=family.grew_from,
+        ideas=family.ideas,
+        context=context,
+        batch=batch,
+        dtype=dtype,
+        parameters=parameters,
+        weights={name: parameters.total * size for name, size in ELEMENT_SIZES.items()},
+        cache={
+            name: {length: cache_bytes(specs, length, element_size=size) for length in contexts}
+            for name, size in ELEMENT_SIZES.items()
+        }
+        if writes
+        else {},
+        decode_flops={length: decode_flops(model, length) for length in sorted({1, context})}
+        if writes
+        else {},
+        forward_flops=forward_flops(model, min(context, 2048)),
+        peak=generation_bytes(model, context, batch=batch)
+        if writes
+        else forward_bytes(model, context, batch=batch),
+        training_state=16 * parameters.total,
+        training_peak=_training_peak(config, context, batch) if with_training else None,
+        columns=diagram(model),
+    )
+
+
+def _training_peak(config: Any, context: int, batch: int) -> int:
+    """Mixed precision as `malmoi train` has it: weights, gradients and AdamW's moments in fp32, activations in bf16."""
+    model = on_paper(config)
+    model.compute_dtype = torch.bfloat16
+    return training_bytes(
+        model, OptimConfig(kind="adamw"), lambda twin: example_loss(twin, context, batch=batch)
+    )
+
+
+def count(number: float) -> str:
+    """A large number as a person would say it.
+
+    >>> count(8_030_261_248), count(124_439_808), count(768)
+    ('8.03 B', '124 M', '768')
+    """
+    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "K")):
+        if number >= size:
+            scaled = number / (1e3 if unit == "K" else size)
+            return f"{scaled:.3g} {unit}" if scaled < 1000 else f"{scaled:,.0f} {unit}"
+    return f"{number:,.0f}"
+
+
+def memory(num_bytes: float) -> str:
+    """Bytes in binary units.
+
+    >>> memory(16_060_522_496), memory(4096)
+    ('15.0 GiB', '4.00 KiB')
+    """
+    for power, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if num_bytes >= 1024**power:
+            scaled = num_bytes / 1024**power
+            return (
+                f"{scaled:.2f} {unit}"
+                if scaled < 10
+                else f"{scaled:,.1f} {unit}"
+                if scaled < 100
+                else f"{scaled:,.0f} {unit}"
+            )
+    return f"{num_bytes:,.0f} B"
+
+
+def operations(flops: float) -> str:
+    """Floating-point operations.
+
+    >>> operations(15_009_316_864)
+    '15.0 GFLOPs'
+    """
+    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if flops >= size:
+            return f"{flops / size:.1f} {unit}FLOPs"
+    return f"{flops:,.0f} FLOPs"
