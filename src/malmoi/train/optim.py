@@ -139,10 +139,15 @@ class Optimizers:
             )
         else:
             groups.append({"params": matrices, "lr": config.lr, "weight_decay": config.weight_decay})
-        self.all["adamw"] = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+        is_real = not any(parameter.is_meta for parameter in self.parameters)  # the fused kernel wants memory
+        self.all["adamw"] = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=is_real)
         for optimizer in self.all.values():
             for group in optimizer.param_groups:
                 group["peak_lr"] = group["lr"]
+
+    def of_kind(self, kind: Literal["adamw", "muon"]) -> list[nn.Parameter]:
+        """The parameters that this one updates."""
+        return [parameter for group in self.all[kind].param_groups for parameter in group["params"]]
 
     def clip(self) -> float:
         """Scale the gradients down to `clip_norm` if they exceed it; returns their norm before."""

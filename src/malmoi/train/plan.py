@@ -3,16 +3,24 @@
 `loop.py` measures one micro-batch and makes the plan of it; `cli/watch.py` prints it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from torch import nn
+import torch
+from jaxtyping import Int
+from torch import Tensor
 
+from malmoi.data.pack import PackedBatch
 from malmoi.data.sources import SourceConfig
-from malmoi.models import count_parameters
-from malmoi.nn.stack import Decoder
+from malmoi.models.budget import on_paper, parameter_count, weight_bytes
+from malmoi.models.example import example_inputs
+from malmoi.nn.linear import Linear
+from malmoi.nn.rehearsal import Rehearsal
+from malmoi.nn.stack import Decoder, Model, Stack
 from malmoi.train.config import RunConfig
-from malmoi.train.losses import rows_per_chunk
+from malmoi.train.forward import Forward
+from malmoi.train.optim import OptimConfig, Optimizers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +51,13 @@ class Plan:
         ]
 
 
-def make_plan(model: Decoder, config: RunConfig, *, seconds_per_batch: float, steps_done: int = 0) -> Plan:
+def make_plan(model: Stack, config: RunConfig, *, seconds_per_batch: float, steps_done: int = 0) -> Plan:
     """Compute the plan of the steps that remain after `steps_done`."""
     num_steps = max(0, config.num_steps - steps_done)
+    parameters = parameter_count(model)
     return Plan(
-        num_parameters=count_parameters(model),
-        num_table_parameters=_count_table_parameters(model),
+        num_parameters=parameters.total,
+        num_table_parameters=parameters.tables,
         memory_bytes=estimate_memory(model, config),
         data=describe_data(config.sources),
         num_tokens=num_steps * config.tokens_per_step,
@@ -57,25 +66,57 @@ def make_plan(model: Decoder, config: RunConfig, *, seconds_per_batch: float, st
     )
 
 
-def estimate_memory(model: Decoder, config: RunConfig) -> int:
-    """Estimate the peak of a step, in bytes: state, activations of one micro-batch, one chunk of logits.
+def estimate_memory(model: Stack, config: RunConfig) -> int:
+    """Estimate the peak of a step, in bytes; compiled, which fuses what is kept, it is less."""
+    batch = made_up_batch(config, torch.zeros(config.tokens_per_batch, dtype=torch.long))
+    return training_bytes(
+        model,
+        config.optim,
+        lambda twin: Forward(twin, is_compiled=False, objective=config.objective)(batch),
+        num_batches=config.batches_per_step,
+    )
 
-    - State, fp32: parameters, gradients, and moments (AdamW keeps two numbers a parameter, Muon one a matrix).
-    - A layer keeps for the backward pass, for each token, 8 vectors of D and 4 of F in the compute precision
-      (inputs of the matrices, q, k, v, the gate's factors) and 2 of D in fp32 (inputs of the norms). Beside the
-      layers, the backward pass of one is alive: as much as three of them keep.
-    - A logit of the chunk costs 16 bytes (bf16, and fp32 steps of the softmax), 8 where they are compiled into one.
 
-    Depth 8, 8,192 tokens, vocabulary 8,192, bf16: 1.22 GiB by this, 1.27 measured (compiled: 1.15 and 1.00).
+def made_up_batch(config: RunConfig, ids: Int[Tensor, " T"]) -> PackedBatch:
+    """A micro-batch of the run's shape, to measure by: segments of the full length, and a target where one may be."""
+    lengths = tuple(len(segment) for segment in torch.split(ids, config.context_length))
+    return config.objective.made_up(PackedBatch(tokens=ids[None], targets=ids[None], lengths=lengths))
+
+
+def training_bytes(model: Model, optim: OptimConfig, loss: Callable[[Any], Tensor], *, num_batches: int = 1) -> int:
+    """The peak of a training step: weights, gradients, moments, and what `loss` of one micro-batch keeps alive.
+
+    Rehearsed with a twin of `model` on the meta device, which `loss` is called with.
     """
-    total, tables = count_parameters(model), _count_table_parameters(model)
-    num_moments = total + tables if config.optim.kind == "muon" else 2 * total
-    shape: dict[str, int] = vars(model.config)
-    d, f, v = shape["hidden_size"], shape["intermediate_size"], shape["vocab_size"]
-    kept_per_token = (8 * d + 4 * f) * (model.compute_dtype or model.dtype).itemsize + 2 * d * 4
-    activations = config.tokens_per_batch * (len(model.blocks) + 3) * kept_per_token
-    num_logits = min(config.tokens_per_batch, rows_per_chunk(v)) * v
-    return 4 * (2 * total + num_moments) + activations + num_logits * (8 if config.compile else 16)
+    twin = on_paper(model.config, model.dtype)
+    twin.compute_dtype = model.compute_dtype
+    optimizers = Optimizers(twin, optim)
+    with Rehearsal() as rehearsal:
+        # Clipping and AdamW's fused kernel work in place; neither runs on the meta device.
+        moments = [torch.empty_like(p) for p in optimizers.of_kind("adamw") for _ in range(2)]
+        for _ in range(2):  # Muon's momentum exists from the first update on
+            for _ in range(min(num_batches, 2)):
+                loss(twin).backward()  # type: ignore[no-untyped-call]
+            if "muon" in optimizers.all:
+                optimizers.all["muon"].step()
+            twin.zero_grad()
+        del moments
+    return weight_bytes(twin) + rehearsal.peak_bytes
+
+
+def example_loss(model: Model, length: int, *, batch: int = 1) -> Tensor:
+    """The loss of `batch` sequences of `length` tokens, as a model of any kind is trained: for rehearsals.
+
+    A decoder's is computed in chunks; of others, logits or states stand for what a loss would make of them.
+    """
+    inputs = example_inputs(model, length, batch=batch)
+    if isinstance(model, Decoder) and isinstance(model.head, Linear) and inputs.keys() == {"tokens"}:
+        ids = inputs["tokens"].reshape(1, -1)
+        packed = PackedBatch(tokens=ids, targets=ids, lengths=(length,) * batch)
+        return Forward(model, is_compiled=False)(packed)
+    out = model(**inputs)
+    total: Tensor = (out.hidden if out.logits is None else out.logits).sum()
+    return total
 
 
 def describe_data(sources: Sequence[SourceConfig]) -> str:
@@ -98,8 +139,3 @@ def format_duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _count_table_parameters(model: Decoder) -> int:
-    """Of the embedding and the head, a tied matrix counted once."""
-    return count_parameters(nn.ModuleList([model.embedding, model.head]))

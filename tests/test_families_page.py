@@ -1,0 +1,11 @@
+"""docs/families.md is what its generator writes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_the_page_of_families_is_up_to_date() -> None:
+    program = Path(__file__).parent.parent / "runs" / "families.py"
+    done = subprocess.run([sys.executable, str(program), "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr or "run: python runs/families.py"
