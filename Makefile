@@ -3,6 +3,7 @@
 # make check      lint, types, import contracts, make test
 # make test-all   make check with the slow tests too: what CI runs
 # make bench      the benchmarks, each a ratio to a peer
+# make families   write docs/families.md anew, after a change of a family's page
 # make install    .venv with the package and all extras (every target above does this first)
 # make lock       resolve anew and rewrite constraints.txt
 # make clean      remove what make made
@@ -22,7 +23,7 @@ INSTALLED := .venv/.installed
 say = @printf '\033[1m== %s\033[0m\n'
 PYTEST := $(BIN)/python -m pytest -n $(TEST_JOBS) --dist worksteal
 
-.PHONY: install chat test check lint types contracts test-all bench lock clean
+.PHONY: install chat test check lint types contracts test-all bench families lock clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -55,6 +56,9 @@ contracts: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@for file in bench/*.py; do printf '\033[1m== %s\033[0m\n' $$file; $(BIN)/python $$file || exit 1; done
+
+families: $(INSTALLED)
+	@$(BIN)/python runs/families.py
 
 clean:
 	$(say) "clean: .venv, build/, dist/, caches"
