@@ -9,7 +9,7 @@ from torch import Tensor
 from malmoi.core.errors import RequestError
 from malmoi.engine import Attachment, Engine, Generation, Request, SamplingParams
 from malmoi.nn.multimodal import Multimodal
-from malmoi.testing.models import IMAGE_TOKEN, tiny_llava
+from malmoi.testing.models import IMAGE_TOKEN, tiny_llama, tiny_llava
 
 # An answer that holds a placeholder could not be compared with a model that counts them.
 PARAMS = SamplingParams(temperature=0, max_tokens=10, logprobs=260, logit_bias={IMAGE_TOKEN: -100})
@@ -121,3 +121,52 @@ def test_features_that_have_no_places_are_refused(model: Multimodal, spans: list
         RequestError, match=r"an attachment is to stand at the tokens .*, but there are 12 tokens"
     ):
         Engine(model).add(request)
+
+
+@pytest.mark.parametrize(
+    ("features", "said"),
+    [
+        (
+            torch.zeros(2, 31),
+            r"the shape \(2, 31\) and the type torch.float32, but this model takes rows of 32",
+        ),
+        (torch.zeros(2), r"the shape \(2,\)"),
+        (torch.zeros(2, 1, 32), r"the shape \(2, 1, 32\)"),
+        (torch.tensor(0.0), r"the shape \(\)"),
+        (torch.zeros(2, 32, dtype=torch.int64), "the type torch.int64"),
+        (torch.full((2, 32), torch.nan), "not finite numbers"),
+        (torch.full((2, 32), -torch.inf), "not finite numbers"),
+    ],
+    ids=["width", "one axis", "three axes", "no axis", "ints", "nan", "inf"],
+)
+def test_features_that_the_model_cannot_take_are_refused(
+    model: Multimodal, features: Tensor, said: str
+) -> None:
+    request = Request(tokens=PROMPTS[0], attachments=[Attachment(start=2, features=features)])
+    with pytest.raises(RequestError, match=said):
+        Engine(model).add(request)
+
+
+def test_an_attachment_that_starts_between_tokens_is_refused(model: Multimodal) -> None:
+    attachment = Attachment(start=2, features=torch.zeros(2, 32))
+    object.__setattr__(attachment, "start", 2.5)  # the test runner would refuse it in Attachment(...)
+    with pytest.raises(RequestError, match="an attachment starts at 2.5. Give the number of a token"):
+        Engine(model).add(Request(tokens=PROMPTS[0], attachments=[attachment]))
+
+
+def test_attachments_for_a_model_of_text_are_refused() -> None:
+    request = Request(tokens=[1, 2], attachments=[Attachment(start=0, features=torch.zeros(1, 32))])
+    with pytest.raises(RequestError, match="a model of the kind Decoder takes tokens alone"):
+        Engine(tiny_llama()).add(request)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float8_e4m3fn])
+def test_features_in_another_precision_do_not_change_those_of_others(
+    model: Multimodal, requests: list[Request], dtype: torch.dtype
+) -> None:
+    other = Request(
+        tokens=PROMPTS[2],
+        attachments=[Attachment(start=0, features=torch.ones(4, 32).to(dtype))],
+        params=PARAMS,
+    )
+    assert_same(run(Engine(model), [requests[0], other])[0], run(Engine(model), requests[:1])[0])

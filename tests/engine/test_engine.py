@@ -2,21 +2,23 @@
 alone, in one piece and without a cache.
 """
 
-from collections.abc import Callable, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import count, islice
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from malmoi.core.errors import ConfigError, RequestError
 from malmoi.engine import Engine, Generation, Request, SamplingParams
 from malmoi.nn.context import Context
 from malmoi.nn.stack import Decoder
-from malmoi.testing.models import tiny_gpt2, tiny_llama, tiny_lstm
+from malmoi.testing.models import tiny_gpt2, tiny_llama, tiny_lstm, tiny_t5
 
 PROMPTS = [[5, 6, 7, 8, 9], [40], list(range(60, 83)), [3, 3, 3]]
 PARAMS = [
@@ -188,7 +190,7 @@ def test_a_stream_gives_each_token_as_it_comes_and_closing_it_frees_its_blocks(m
     stream = engine.stream(PROMPTS[0], PARAMS[1])
     first = [next(stream).token for _ in range(5)]
     assert engine.scheduler.blocks.num_free < total
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert engine.scheduler.blocks.num_free == total
     assert first == alone(model, PROMPTS[0], PARAMS[1])[:5]
 
@@ -239,6 +241,7 @@ def test_refresh_computes_again_what_old_weights_had_cached() -> None:
         ([1, 259], {}, "the prompt has the id 259, outside of the model's vocabulary, 0 to 258"),
         ([1, -1], {}, "the id -1"),
         ([1], {"logit_bias": {300: 1.0}}, "logit_bias has the id 300"),
+        ([1], {"logit_bias": dict.fromkeys(range(259), -100)}, "logit_bias forbids all 259 tokens"),
         ([1], {"stop": ("끝",)}, "the engine knows only ids"),
     ],
 )
@@ -253,6 +256,111 @@ def test_a_request_that_cannot_be_served_is_refused_and_the_others_go_on(
     while running.finish_reason is None:
         engine.step()
     assert len(running.tokens) == 3
+    assert engine.scheduler.blocks.num_free == engine.scheduler.blocks.num_blocks
+
+
+@pytest.mark.parametrize(
+    "wrong", [5.0, "5", True, None, np.int64(5), torch.tensor(5)], ids=lambda x: type(x).__name__
+)
+@pytest.mark.parametrize("field", ["tokens", "source"])
+def test_an_id_that_is_no_int_is_refused(wrong: Any, field: str) -> None:
+    engine = Engine(tiny_t5())
+    request = Request(tokens=[1], source=[1])
+    object.__setattr__(request, field, (1, wrong))  # the test runner would refuse it in Request(...)
+    with pytest.raises(RequestError, match=f"has .*, of the type {type(wrong).__name__}. Give ids as ints"):
+        engine.add(request)
+    assert not engine.scheduler.waiting
+
+
+def test_a_request_is_checked_once_however_it_comes_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(tiny_llama())
+    checked: list[Request] = []
+    check = engine.scheduler.check
+    monkeypatch.setattr(engine.scheduler, "check", lambda request: checked.append(request) or check(request))
+    params = SamplingParams(max_tokens=2)
+    engine.add(Request(tokens=[1], params=params))
+    engine.generate([[2], [3]], params)
+    list(engine.stream([4], params))
+    assert [request.tokens for request in checked] == [(1,), (2,), (3,), (4,)]
+
+
+NONSENSE = 200  # the first id of a prompt that makes its generation's numbers NaN
+
+
+@pytest.fixture
+def fragile(model: Decoder) -> Iterator[Decoder]:
+    """The model, with NaN in the place of a prompt's first embedding if it is `NONSENSE`."""
+
+    def spoil(module: nn.Module, inputs: tuple[Tensor, Context], out: Tensor) -> Tensor:
+        tokens, context = inputs
+        is_spoiled = (tokens == NONSENSE) & (context.positions == 0)
+        return out.masked_fill(is_spoiled[..., None], float("nan"))
+
+    with model.embedding.register_forward_hook(spoil):
+        yield model
+
+
+def test_a_generation_that_computes_nonsense_ends_alone(fragile: Decoder) -> None:
+    """The others go on to the bit as if its caller had given it up in the step in which it fails."""
+
+    def run(last: int) -> tuple[list[Generation], Generation]:
+        engine = Engine(fragile, tokens_per_step=16, block_size=4)
+        kept = [
+            engine.add(Request(tokens=prompt, params=replace(params, logprobs=5)))
+            for prompt, params in zip(PROMPTS, PARAMS, strict=True)
+        ]
+        lost = engine.add(Request(tokens=[last, 6, 7]))
+        while lost.num_computed == 0:
+            engine.step()
+        engine.abort(lost)
+        while any(generation.finish_reason is None for generation in kept):
+            engine.step()
+        assert engine.scheduler.blocks.num_free == engine.scheduler.blocks.num_blocks
+        return kept, lost
+
+    beside_nonsense, failed = run(NONSENSE)
+    undisturbed, given_up = run(NONSENSE + 1)
+    assert (failed.finish_reason, failed.tokens, given_up.finish_reason) == ("error", [], "abort")
+    assert "not finite" in str(failed.error)
+    assert [g.choices for g in beside_nonsense] == [g.choices for g in undisturbed]
+    for prompt, params, generation in zip(PROMPTS, PARAMS, beside_nonsense, strict=True):
+        assert generation.tokens == alone(fragile, prompt, params)
+
+
+def test_a_stream_that_fails_says_so_itself_and_in_no_other(fragile: Decoder) -> None:
+    engine = Engine(fragile)
+    sound, failing = engine.stream(PROMPTS[0], PARAMS[1]), engine.stream([NONSENSE], PARAMS[1])
+    tokens = [next(sound).token]
+    with pytest.raises(RequestError, match="not finite"):
+        next(failing)
+    tokens += [choice.token for choice in sound]
+    assert tokens == alone(fragile, PROMPTS[0], PARAMS[1])
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_step_that_fails_or_is_interrupted_leaves_no_trace(
+    model: Decoder, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(model, tokens_per_step=8, max_requests=4, block_size=4)
+    run, step = engine.runner.run, count()
+
+    def interrupted(plan: Mapping[Generation, int]) -> Any:
+        outcomes = run(plan)
+        if next(step) in (1, 4, 15):  # among prompts, and while all are decoding
+            raise error  # all is computed, and nothing is noted
+        return outcomes
+
+    monkeypatch.setattr(engine.runner, "run", interrupted)
+    generations = [engine.add(Request(tokens=p, params=q)) for p, q in zip(PROMPTS, PARAMS, strict=True)]
+    num_failed = 0
+    while any(generation.finish_reason is None for generation in generations):
+        try:
+            engine.step()
+        except error:
+            num_failed += 1
+    assert num_failed == 3
+    for prompt, params, generation in zip(PROMPTS, PARAMS, generations, strict=True):
+        assert generation.tokens == alone(model, prompt, params)
     assert engine.scheduler.blocks.num_free == engine.scheduler.blocks.num_blocks
 
 

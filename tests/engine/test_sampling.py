@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from malmoi.core.errors import RequestError
-from malmoi.engine import Generation, Request, SamplingParams
+from malmoi.engine import Choice, Generation, Request, SamplingParams
+from malmoi.engine.request import Failure
 from malmoi.engine.sampling import distribution, draw, reshape, sample
 
 VOCAB = 20
@@ -237,8 +237,46 @@ def test_asking_for_logprobs_changes_nothing_and_gives_as_many_as_asked() -> Non
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_logits_that_are_not_numbers_are_refused(bad: float) -> None:
-    logits = random_logits(0)
-    logits[0, 3] = bad
-    with pytest.raises(RequestError, match="not finite numbers"):
-        sample(logits, [generation([1])])
+@pytest.mark.parametrize("params", [{}, {"temperature": 0}, {"logit_bias": {3: -100}}, {"logprobs": 3}])
+def test_logits_that_are_not_numbers_fail_in_their_row_alone(bad: float, params: dict[str, Any]) -> None:
+    logits = random_logits(0, rows=3)
+    logits[1, 3] = bad
+    generations = [generation([1], seed=row, **params) for row in range(3)]
+    first, failure, last = sample(logits, generations)
+    assert isinstance(failure, Failure)
+    assert "not finite numbers" in failure.message
+    assert [first, last] == sample(logits[[0, 2]], [generations[0], generations[2]])
+
+
+FORBIDDEN = dict.fromkeys(range(VOCAB), -100)
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+@pytest.mark.parametrize(
+    ("largest", "params"),
+    [(9, {"logit_bias": FORBIDDEN}), (1e37, {"repetition_penalty": 0.01})],
+    ids=["all forbidden", "overflow"],
+)
+def test_a_row_without_a_token_to_choose_fails_alone(
+    largest: float, params: dict[str, Any], temperature: float
+) -> None:
+    logits = random_logits(0, rows=3)
+    logits[1, 1] = largest
+    changes = [{}, params, {"logit_bias": {token: -100 for token in FORBIDDEN if token != 7}}]
+    generations = [generation([1], seed=1, temperature=temperature, **change) for change in changes]
+    first, failure, last = sample(logits, generations)
+    assert isinstance(failure, Failure)
+    assert "leave no token to choose" in failure.message
+    assert [first] == sample(logits[:1], generations[:1])
+    assert last == Choice(7)
+
+
+def test_a_step_that_is_computed_again_draws_the_same_token_and_the_next_one_another_number() -> None:
+    logits, drawing = random_logits(0), generation([1], seed=1)
+    [choice] = sample(logits, [drawing])
+    assert sample(logits, [drawing]) == [choice]
+    uniforms = set()
+    for _ in range(20):
+        uniforms.add(drawing.uniform)
+        drawing.append(choice)
+    assert len(uniforms) == 20

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from malmoi.core.errors import RequestError
 from malmoi.engine import Choice, Generation, Request, SamplingParams
+from malmoi.engine.request import Failure
 from malmoi.engine.scheduler import Scheduler
 
 STOP = 0
@@ -82,6 +83,19 @@ def test_the_end_of_the_context_ends_a_generation() -> None:
     assert len(generation.ids) == 10
 
 
+def test_a_failure_ends_its_generation_with_an_error_and_frees_its_blocks() -> None:
+    engine = scheduler()
+    failing, going_on = engine.add(request(3)), engine.add(request(3))
+    plan = engine.schedule()
+    engine.update(plan, {failing: Failure("no number"), going_on: Choice(7)})
+    assert (failing.finish_reason, failing.error, failing.tokens) == ("error", "no number", [])
+    assert (going_on.finish_reason, going_on.error, going_on.tokens) == (None, None, [7])
+    assert engine.blocks.num_free == 7
+    going_on.raise_if_failed()
+    with pytest.raises(RequestError, match="no number"):
+        failing.raise_if_failed()
+
+
 def test_when_blocks_run_out_the_newest_gives_way_and_is_the_first_to_return() -> None:
     engine = scheduler(num_blocks=4, max_requests=3, tokens_per_step=16)
     old, new, waiting = (engine.add(request(7, max_tokens=4)) for _ in range(3))
@@ -124,7 +138,7 @@ def test_a_request_that_can_never_be_served_is_refused_with_the_sizes(
     num_tokens: int, limits: dict[str, int], said: str
 ) -> None:
     with pytest.raises(RequestError, match=said):
-        scheduler(**limits).add(request(num_tokens))
+        scheduler(**limits).check(request(num_tokens))
 
 
 ARRIVALS = st.lists(

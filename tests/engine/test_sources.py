@@ -12,7 +12,7 @@ from torch import Tensor
 from malmoi.core.errors import ConfigError, RequestError
 from malmoi.engine import Choice, Engine, Generation, Request, SamplingParams
 from malmoi.engine.scheduler import Scheduler
-from malmoi.models import build_model, initialise
+from malmoi.models import build_model, initialise, whisper
 from malmoi.models.bart import BartConfig
 from malmoi.nn.stack import EncoderDecoder
 from malmoi.testing.models import VOCAB_SIZE, tiny_llama, tiny_t5
@@ -117,7 +117,7 @@ def test_a_stream_gives_each_token_as_it_comes_and_closing_it_frees_both_kinds_o
     stream = engine.stream(PROMPTS[1], PARAMS[1], source=SOURCES[1])
     first = [next(stream).token for _ in range(5)]
     assert all(pool.num_free < pool.num_blocks for pool in pools)
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert all(pool.num_free == pool.num_blocks for pool in pools)
     assert first == alone(model, 1)[:5]
 
@@ -165,6 +165,36 @@ def test_a_source_that_cannot_be_read_is_refused_with_the_sizes(
 def test_a_source_for_a_model_without_an_encoder_is_refused() -> None:
     with pytest.raises(RequestError, match="has no encoder to read a source. Put it into the prompt"):
         Engine(tiny_llama()).generate([[1]], sources=[[2]])
+
+
+def test_an_encoder_that_reads_no_tokens_is_refused_before_anything_runs() -> None:
+    model: Any = build_model(whisper.sized(1, num_heads=1, vocab_size=VOCAB_SIZE))
+    with pytest.raises(ConfigError, match=r"AudioToText reads no tokens.*malmoi transcribe"):
+        Engine(model)
+
+
+def test_a_source_that_is_computed_to_nonsense_ends_its_own_answer_alone(
+    model: EncoderDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(model, block_size=4)
+    generations = [
+        engine.add(Request(tokens=p, source=s, params=q))
+        for p, s, q in zip(PROMPTS, SOURCES, PARAMS, strict=True)
+    ]
+    encode: Callable[..., Tensor] = model.encode
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            model,
+            "encode",
+            lambda ids, context: encode(ids, context).masked_fill(
+                (ids == SOURCES[1][0])[..., None], torch.nan
+            ),
+        )
+        while any(generation.finish_reason is None for generation in generations):
+            engine.step()
+    assert generations[1].finish_reason == "error"
+    for index in (0, 2, 3):
+        assert generations[index].tokens == alone(model, index)
 
 
 def test_as_many_sources_as_prompts() -> None:

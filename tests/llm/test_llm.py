@@ -1,7 +1,7 @@
 """Text in, text out: chat format, stop strings, streaming, logprobs, on models that are tiny or follow a script."""
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import tokenizers
@@ -9,11 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models
+from torch import Tensor
 
 from malmoi.core.errors import RequestError, TemplateError
-from malmoi.engine import SamplingParams
+from malmoi.engine import Request, SamplingParams
 from malmoi.llm import LLM, TextStream
 from malmoi.models.base import initialise
+from malmoi.nn.cache import PagedCache
+from malmoi.nn.context import Context
 from malmoi.testing.models import VOCAB_SIZE, ScriptedModel, tiny_llama, tiny_llm
 from malmoi.testing.tokenizer import ByteTokenizer
 from malmoi.text.chat import ChatTemplate
@@ -114,6 +117,7 @@ def test_two_streams_in_turns_are_what_they_are_alone() -> None:
     while any(pieces := [next(stream, "") for stream in streams]):
         texts = [text + piece for text, piece in zip(texts, pieces, strict=True)]
     assert texts[0] == llm.generate("안녕", SEEDED).text
+    assert texts[1]
     assert llm.chat(HELLO, SEEDED).text.endswith(texts[1])
 
 
@@ -244,7 +248,58 @@ def test_an_empty_prompt_is_refused_where_nothing_opens_a_text() -> None:
 
 
 def test_answers_do_not_depend_on_gradients_being_on() -> None:
+    with torch.no_grad():
+        wanted = tiny_llm().generate("안녕", SEEDED)
     llm = tiny_llm()
     with torch.enable_grad():
-        assert llm.generate("안녕", SEEDED) == llm.generate("안녕", SEEDED)
-    assert all(parameter.grad is None for parameter in llm.model.parameters())
+        assert llm.generate("안녕", SEEDED) == wanted
+    pools = [pool for pool in llm.engine.runner.pools if isinstance(pool, PagedCache)]
+    assert len(pools) == 2
+    assert not any(pool.k.requires_grad or pool.v.requires_grad for pool in pools)
+
+
+def test_an_answer_that_cannot_go_on_says_so_behind_its_text_and_disturbs_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    llm = says("하나 둘 셋")
+    sound, failing = llm.stream("?", GREEDY), llm.stream("!", GREEDY)
+    assert [next(sound), next(failing)] == ["하", "하"]
+    hidden: Callable[..., Tensor] = llm.model.hidden
+
+    def spoiled(tokens: Tensor, context: Context) -> Tensor:
+        x = hidden(tokens, context)
+        return torch.where(
+            torch.arange(x.shape[1])[:, None] == 1, torch.nan, x
+        )  # the second of those that run
+
+    monkeypatch.setattr(llm.model, "hidden", spoiled)
+    assert "".join(sound) == "나 둘 셋"
+    with pytest.raises(RequestError, match="not finite numbers"):
+        list(failing)
+    assert num_owned(llm) == 0
+    with pytest.raises(RequestError, match="not come to its end"):
+        failing.completion  # noqa: B018
+
+
+def test_a_stop_string_before_the_numbers_went_wrong_ends_an_answer_as_ever() -> None:
+    llm = says("하나 둘 셋")
+    other, stopped = llm.stream("?", GREEDY), llm.stream("!", SamplingParams(temperature=0, stop="나"))
+    assert [next(other), next(stopped)] == ["하", "하"]
+    generation = llm.engine.scheduler.running[1]
+    while TOKENIZER.decode(generation.tokens) != "하나":  # computed by the steps of the other, not read yet
+        llm.engine.step()
+    torch.nn.init.constant_(llm.model.head.weight, torch.nan)
+    llm.engine.step()
+    assert generation.finish_reason == "error"
+    assert list(stopped) == []
+    assert (stopped.completion.text, stopped.completion.finish_reason) == ("하", "stop")
+
+
+def test_a_request_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    llm = tiny_llm()
+    checked: list[Request] = []
+    check = llm.engine.check
+    monkeypatch.setattr(llm.engine, "check", lambda request: checked.append(request) or check(request))
+    llm.generate(["안", "녕"], SEEDED)
+    list(llm.stream("안", SEEDED))
+    assert len(checked) == 3

@@ -5,31 +5,36 @@
 Read next: `malmoi/llm/`, which puts text around it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 
 from malmoi.core.errors import ConfigError, RequestError
 from malmoi.engine.params import SamplingParams
 from malmoi.engine.request import Choice, Generation, Request
 from malmoi.engine.runner import Runner
 from malmoi.engine.scheduler import Scheduler
+from malmoi.nn.multimodal import Multimodal
 from malmoi.nn.stack import Decoder, EncoderDecoder
 
 
 class Engine:
     """Generates for many requests at once, with any model that has `hidden`, `head` and `cache_specs`.
 
-    An encoder-decoder reads the `source` of a request in its first step, and then goes on from its tokens.
+    An encoder-decoder reads the `source` of a request in its first step, and then goes on from its tokens. A layer with
+    a window is given room for the whole context, as any other: what has left the window is not yet given back.
 
     Args:
         model: used as it is, weights included; nothing is copied.
         max_requests: how many requests run at a time; more wait in line.
         tokens_per_step: the most tokens that the model sees at once, sources, prompts and decoding together. None:
-            512, or as many more as the longest source needs, which is read whole.
+            512, or more where the longest source, which is read whole, beside a token of every request takes more.
         block_size: tokens a cache block.
         cache_bytes: the most memory that the cache takes; less if `max_requests` full contexts need less. Recurrent
             states, one a running request, take their part first; the rest is shared by tokens and sources.
 
-    A wrong request is refused when it comes in and does not disturb the others. One thread at a time.
+    A wrong request is refused when it comes in. One whose logits turn out not to be finite ends alone, with the
+    `finish_reason` "error"; neither disturbs the others. One thread at a time.
+
+    Raises ConfigError for limits that do not fit each other, and for an encoder that reads something else than tokens.
 
     >>> engine = Engine(malmoi.load_model(malmoi.default_model()))           # doctest: +SKIP
     >>> [answer] = engine.generate([[5, 6, 7]], SamplingParams(max_tokens=4))  # doctest: +SKIP
@@ -46,6 +51,11 @@ class Engine:
         block_size: int = 16,
         cache_bytes: int = 2**30,
     ) -> None:
+        if isinstance(model, EncoderDecoder) and not model.has_token_source:
+            raise ConfigError(
+                f"a model of the kind {type(model).__name__} reads no tokens, and an engine has nothing else to give "
+                "it. For one that reads sound, use `malmoi transcribe`, or Transcriber."
+            )
         source_length = model.encoder.max_positions if isinstance(model, EncoderDecoder) else 0
         if tokens_per_step is None:
             tokens_per_step = max(512, max_requests + source_length)
@@ -95,19 +105,30 @@ class Engine:
         )
 
     def step(self) -> None:
-        """Advance every running generation; each that has seen all of its ids gets a token."""
-        plan = self.scheduler.schedule()
-        choices = self.runner.run(plan)
-        self.scheduler.update(plan, choices)
+        """Advance every running generation; each that has seen all of its ids gets a token.
+
+        After an exception, Ctrl-C included, the next step begins with everything that was running computed anew.
+        """
+        try:
+            plan = self.scheduler.schedule()
+            outcomes = self.runner.run(plan)
+            self.scheduler.update(plan, outcomes)
+        except BaseException:
+            self.scheduler.preempt_all()  # recurrent states may have seen tokens that nobody has counted
+            raise
 
     def add(self, request: Request) -> Generation:
         """Queue a request; the generation that comes back fills up with each `step`.
 
         Raises RequestError if it could never be served: an empty prompt, one that leaves no room in the context
-        or in the cache, an id outside the vocabulary, an attachment without places, a source that the encoder has no
-        room for.
+        or in the cache, an id outside the vocabulary, an attachment that has no places or that the model cannot take, a
+        source that the encoder has no room for, a logit_bias that forbids every token.
         """
         self.check(request)
+        return self.queue(request)
+
+    def queue(self, request: Request) -> Generation:
+        """`add`, for a request that `check` has let in."""
         return self.scheduler.add(request)
 
     def abort(self, generation: Generation) -> None:
@@ -122,17 +143,20 @@ class Engine:
         stop_ids: Iterable[int] = (),
         sources: Sequence[Sequence[int]] | None = None,
     ) -> list[Generation]:
-        """Go on from each prompt, all at once; `params` are for all or one a prompt. Raises as `add` does.
+        """Go on from each prompt, all at once; `params` are for all or one a prompt.
 
-        For an encoder-decoder, `sources` are what it reads, one a prompt.
+        For an encoder-decoder, `sources` are what it reads, one a prompt. Raises as `add` does, before anything has
+        started, and RequestError as soon as one has an error: `add` and `step` keep what the others have.
         """
         requests = self._requests(prompts, params, stop_ids, sources)
         for request in requests:
             self.check(request)
-        generations = [self.add(request) for request in requests]
+        generations = [self.queue(request) for request in requests]
         try:
             while any(generation.finish_reason is None for generation in generations):
                 self.step()
+                for generation in generations:
+                    generation.raise_if_failed()
         finally:
             for generation in generations:
                 self.abort(generation)
@@ -145,19 +169,24 @@ class Engine:
         *,
         stop_ids: Iterable[int] = (),
         source: Sequence[int] | None = None,
-    ) -> Iterator[Choice]:
-        """Yield each token as soon as it is chosen; closing the iterator aborts. Raises as `add` does, at once."""
+    ) -> Generator[Choice, None, None]:
+        """Yield each token as soon as it is chosen; closing the generator aborts.
+
+        Raises as `add` does, at once, and RequestError behind the last token if no other could be chosen.
+        """
         [request] = self._requests([prompt], params, stop_ids, None if source is None else [source])
         self.check(request)
         return self._follow(request)
 
     def refresh(self) -> None:
-        """Call after changing the weights: what is cached was computed with the old ones, and is computed anew."""
+        """Call after changing the weights: what is cached was computed with the old ones, and is computed anew.
+
+        The features of attachments are the caller's, and stay what the old weights made of an image or a sound.
+        """
         self.scheduler.preempt_all()
 
     def check(self, request: Request) -> None:
         """Raise RequestError if `request` could never be served."""
-        self.scheduler.check(request)
         vocab_size = self.model.vocab_size
         for where, ids in (
             ("the prompt", request.tokens),
@@ -165,23 +194,58 @@ class Engine:
             ("logit_bias", request.params.logit_bias),
         ):
             for token in ids:
+                if type(token) is not int:
+                    raise RequestError(
+                        f"{where} has {token!r}, of the type {type(token).__name__}. Give ids as ints; of an array or "
+                        "a tensor, `.tolist()` makes them."
+                    )
                 if not 0 <= token < vocab_size:
                     raise RequestError(
                         f"{where} has the id {token}, outside of the model's vocabulary, 0 to {vocab_size - 1}. "
                         "Check that tokenizer and model belong together."
                     )
+        forbidden = [token for token, bias in request.params.logit_bias.items() if bias == -100]
+        if len(forbidden) == vocab_size:
+            raise RequestError(
+                f"logit_bias forbids all {vocab_size} tokens of the vocabulary. Leave one to choose."
+            )
         if request.params.stop:
             raise RequestError(
                 f"stop={request.params.stop!r} is text, and the engine knows only ids. Give stop_ids, or use LLM."
             )
+        self._check_features(request)
+        self.scheduler.check(request)
 
-    def _follow(self, request: Request) -> Iterator[Choice]:
-        generation = self.add(request)
+    def _check_features(self, request: Request) -> None:
+        if not request.attachments:
+            return
+        if not isinstance(self.model, Multimodal):
+            raise RequestError(
+                f"the request has attachments, and a model of the kind {type(self.model).__name__} takes tokens alone. "
+                "Leave them out, or load a model that sees or hears."
+            )
+        width = next(self.model.embedding.parameters()).shape[-1]  # of the table of tokens
+        for features in (attachment.features for attachment in request.attachments):
+            if features.ndim != 2 or features.shape[1] != width or not features.is_floating_point():
+                raise RequestError(
+                    f"the features of an attachment have the shape {tuple(features.shape)} and the type "
+                    f"{features.dtype}, but this model takes rows of {width} floating-point numbers. Make them with "
+                    "its `encode`."
+                )
+            if not features.float().isfinite().all():
+                raise RequestError(
+                    "the features of an attachment are not finite numbers. Check what they were made of, and the "
+                    "encoder's weights."
+                )
+
+    def _follow(self, request: Request) -> Generator[Choice, None, None]:
+        generation = self.queue(request)
         num_given = 0
         try:
             while True:
                 while num_given == len(generation.choices):
                     if generation.finish_reason is not None:
+                        generation.raise_if_failed()
                         return
                     self.step()
                 yield generation.choices[num_given]

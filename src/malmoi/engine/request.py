@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from malmoi.core.errors import RequestError
 from malmoi.engine.params import SamplingParams
 
 if TYPE_CHECKING:
     import torch
 
-FinishReason = Literal["stop", "length", "abort"]
-"""A stop id was chosen; `max_tokens` or the end of the context was reached; the caller gave up."""
+FinishReason = Literal["stop", "length", "abort", "error"]
+"""Of a generation: a stop id was chosen; `max_tokens` or the end of the context was reached; the caller gave up; no
+token could be chosen."""
 
 
 class Candidate(NamedTuple):
@@ -37,6 +39,12 @@ class Choice(NamedTuple):
     token: int
     chosen: Candidate | None = None
     top: tuple[Candidate, ...] = ()
+
+
+class Failure(NamedTuple):
+    """Why no token could be chosen, and what to do."""
+
+    message: str
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,6 +80,7 @@ class Request:
     def __post_init__(self) -> None:
         object.__setattr__(self, "tokens", tuple(self.tokens))
         object.__setattr__(self, "attachments", tuple(self.attachments))
+        object.__setattr__(self, "stop_ids", frozenset(self.stop_ids))
         if self.source is not None:
             object.__setattr__(self, "source", tuple(self.source))
 
@@ -84,11 +93,13 @@ class Generation:
         ids: the prompt and, after it, what was generated.
         choices: one for each generated token.
         finish_reason: None while it goes on.
+        error: why no token could be chosen, where that is what ended it.
         num_computed: how many of `ids` have their keys and values in the cache.
         blocks: the cache blocks it owns, in the order of its positions.
         source_blocks: those that it owns for the keys and values of its source.
         state_slot: where its recurrent states are kept, while it runs.
-        random: its own source of randomness, so that what runs beside it does not matter.
+        uniform: the number in [0, 1) that the next token is drawn by, of a source of its own, so that what runs beside
+            it does not matter. It stays until a token has come, so a step that failed is computed again as it was.
         started_at: when it was added, as `time.perf_counter` says it (seconds).
         token_times: seconds from then to each generated token.
     """
@@ -98,11 +109,13 @@ class Generation:
         self.ids = list(request.tokens)
         self.choices: list[Choice] = []
         self.finish_reason: FinishReason | None = None
+        self.error: str | None = None
         self.num_computed = 0
         self.blocks: list[int] = []
         self.source_blocks: list[int] = []
         self.state_slot: int | None = None
-        self.random = random.Random(request.params.seed)
+        self._random = random.Random(request.params.seed)
+        self.uniform = self._random.random()
         self.started_at = time.perf_counter()
         self.token_times: list[float] = []
 
@@ -126,3 +139,9 @@ class Generation:
         self.ids.append(choice.token)
         self.choices.append(choice)
         self.token_times.append(time.perf_counter() - self.started_at)
+        self.uniform = self._random.random()
+
+    def raise_if_failed(self) -> None:
+        """Raise RequestError if it ended because no token could be chosen."""
+        if self.error is not None:
+            raise RequestError(self.error)

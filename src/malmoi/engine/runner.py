@@ -10,7 +10,7 @@ from itertools import accumulate, chain
 import torch
 from torch import Tensor
 
-from malmoi.engine.request import Choice, Generation
+from malmoi.engine.request import Choice, Failure, Generation
 from malmoi.engine.sampling import sample
 from malmoi.nn.cache import KeyValueSpec, PagedCache, PagedStep
 from malmoi.nn.context import Context
@@ -52,8 +52,10 @@ class Runner:
         ]
 
     @torch.inference_mode()
-    def run(self, plan: Mapping[Generation, int]) -> dict[Generation, Choice]:
+    def run(self, plan: Mapping[Generation, int]) -> dict[Generation, Choice | Failure]:
         """Show the model `plan[generation]` pending ids of each; choose a token where none is left pending.
+
+        A generation whose logits allow no choice gets a `Failure`; the others get what they get without it.
 
         Writes into the cache what the model keeps of what was shown, and reads what came before.
         """
@@ -107,6 +109,7 @@ class Runner:
 
     def _splice(self, plan: Mapping[Generation, int]) -> Splice | None:
         """The part of each attachment that stands among this step's tokens; None without any."""
+        device, dtype = self.model.device, self.model.dtype
         is_placeholder, features = [], []
         for generation, count in plan.items():
             start, end = generation.num_computed, generation.num_computed + count
@@ -115,12 +118,12 @@ class Runner:
                 first, last = max(attachment.start, start), min(attachment.end, end)
                 if first < last:
                     here[first - start : last - start] = [True] * (last - first)
-                    features.append(attachment.features[first - attachment.start : last - attachment.start])
+                    part = attachment.features[first - attachment.start : last - attachment.start]
+                    features.append(part.to(device, dtype))
             is_placeholder += here
         if not features:
             return None
-        device = self.model.device
-        return Splice(torch.tensor([is_placeholder], device=device), torch.cat(features).to(device))
+        return Splice(torch.tensor([is_placeholder], device=device), torch.cat(features))
 
     def _encode(self, model: EncoderDecoder, plan: Mapping[Generation, int]) -> Tensor:
         """The encoder's states of the sources that it has not read yet; they lie end to end, as tokens do."""

@@ -7,7 +7,7 @@ The order of operations, as `transformers` has it where it has them:
     3  logit_bias                logit + bias; -100 forbids
     4  temperature               logit / T; 0 takes the largest logit, the smallest id among equals, and ends here
     5  top_k, top_p, min_p       cut the tail off: each looks at what the one before has left
-    6  draw                      by one uniform number of the request's own generator
+    6  draw                      by one uniform number of the request's own
 
 Tokens that are equally likely are kept or cut together, so what is kept never depends on how a sort breaks ties.
 """
@@ -21,30 +21,50 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from malmoi.core.errors import RequestError
 from malmoi.engine.params import SamplingParams
-from malmoi.engine.request import Candidate, Choice, Generation
+from malmoi.engine.request import Candidate, Choice, Failure, Generation
+
+_NOT_FINITE = Failure(
+    "the model's logits are not finite numbers. Its weights are damaged, its training diverged, or its precision is "
+    "too low for it: try dtype=torch.float32."
+)
+_NO_CHOICE = Failure(
+    "penalties and logit_bias leave no token to choose: the largest logit after them is not a finite number. Forbid "
+    "fewer tokens, or penalise less."
+)
 
 
-def sample(logits: Float[Tensor, "B V"], generations: Sequence[Generation]) -> list[Choice]:
-    """Choose the next token of each generation (advances their `random`; `logits` stay as they are).
+def sample(logits: Float[Tensor, "B V"], generations: Sequence[Generation]) -> list[Choice | Failure]:
+    """Choose the next token of each generation; nothing is changed.
 
-    Raises RequestError if a logit is NaN or infinite.
+    A row gets a `Failure` where a logit is NaN or infinite, or where steps 1 to 3 leave no token to choose.
     """
     logits = logits.float()
-    if not math.isfinite(logits.sum().item()):
-        raise RequestError(
-            "the model's logits are not finite numbers. Its weights are damaged, its training diverged, or its "
-            "precision is too low for it: try dtype=torch.float32."
-        )
-    params = [generation.request.params for generation in generations]
+    failures = [None if is_finite else _NOT_FINITE for is_finite in logits.sum(dim=-1).isfinite().tolist()]
     shaped = logits
-    if any(map(_reshapes, params)):
+    if any(_reshapes(generation.request.params) for generation in generations):
         shaped = torch.stack([reshape(row, g) for row, g in zip(logits, generations, strict=True)])
+        has_choice = shaped.amax(dim=-1).isfinite().tolist()
+        failures = [
+            failure or (None if has else _NO_CHOICE)
+            for failure, has in zip(failures, has_choice, strict=True)
+        ]
+    sound = [row for row, failure in enumerate(failures) if failure is None]
+    if len(sound) < len(failures):
+        logits, shaped = logits[sound], shaped[sound]
+    choices = iter(_choose(logits, shaped, [generations[row] for row in sound]))
+    return [failure or next(choices) for failure in failures]
+
+
+def _choose(
+    logits: Float[Tensor, "B V"], shaped: Float[Tensor, "B V"], generations: Sequence[Generation]
+) -> list[Choice]:
+    """Steps 4 to 6 for rows that have a token to choose; `shaped` is what steps 1 to 3 made of `logits`."""
+    params = [generation.request.params for generation in generations]
     if all(p.temperature == 0 and p.num_top_logprobs is None for p in params):
         return [Choice(token) for token in shaped.argmax(dim=-1).tolist()]
     probabilities = distribution(shaped, params)
-    tokens = draw(probabilities, [generation.random.random() for generation in generations])
+    tokens = draw(probabilities, [generation.uniform for generation in generations])
     return [_explain(*row) for row in zip(params, tokens, logits, probabilities, strict=True)]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from malmoi.core.errors import RequestError
 from malmoi.engine.blocks import BlockPool
-from malmoi.engine.request import Choice, FinishReason, Generation, Request
+from malmoi.engine.request import Choice, Failure, FinishReason, Generation, Request
 
 
 class Scheduler:
@@ -96,8 +96,7 @@ class Scheduler:
                 )
 
     def add(self, request: Request) -> Generation:
-        """Queue a request. Raises RequestError as `check` does."""
-        self.check(request)
+        """Queue a request that `check` has let in."""
         generation = Generation(request)
         self.waiting.append(generation)
         return generation
@@ -122,12 +121,16 @@ class Scheduler:
                 room -= count + generation.num_source_pending
         return plan
 
-    def update(self, plan: Mapping[Generation, int], choices: Mapping[Generation, Choice]) -> None:
-        """Note what a step did: ids were computed, and tokens chosen where none was left pending."""
+    def update(self, plan: Mapping[Generation, int], outcomes: Mapping[Generation, Choice | Failure]) -> None:
+        """Note what a step did: ids were computed, and tokens chosen where none was left pending, or could not be."""
         for generation, count in plan.items():
             generation.num_computed += count
-            if generation in choices:
-                generation.append(choices[generation])
+            outcome = outcomes.get(generation)
+            if isinstance(outcome, Failure):
+                generation.error = outcome.message
+                self._finish(generation, "error")
+            elif outcome is not None:
+                generation.append(outcome)
                 if reason := self._finish_reason(generation):
                     self._finish(generation, reason)
 
@@ -191,6 +194,10 @@ class Scheduler:
 def _check_attachments(request: Request) -> None:
     free_from = 0
     for attachment in request.attachments:
+        if type(attachment.start) is not int:
+            raise RequestError(
+                f"an attachment starts at {attachment.start!r}. Give the number of a token, an int."
+            )
         if not free_from <= attachment.start < attachment.end <= len(request.tokens):
             raise RequestError(
                 f"an attachment is to stand at the tokens {attachment.start} to {attachment.end - 1}, but there are "

@@ -48,7 +48,7 @@ class Answer:
 
     def start(self) -> None:
         """Hand the request to the engine."""
-        self._generation = self._engine.add(self._request)
+        self._generation = self._engine.queue(self._request)
 
     def stop(self) -> None:
         """Take it back, if it is still going on."""
@@ -85,8 +85,10 @@ class Answer:
         return self.completion()
 
     def completion(self) -> Completion:
-        """What was read, once `is_finished`."""
+        """What was read, once `is_finished`. Raises RequestError if it ended because no token could be chosen."""
         generation, num_tokens = self._started, self._num_read
+        if not self._stops.is_found:  # else it has come to its end before
+            generation.raise_if_failed()
         is_cut = generation.finish_reason == "length" and not self._stops.is_found
         has_logprobs = self._request.params.num_top_logprobs is not None
         return Completion(

@@ -2,7 +2,7 @@
 
     id -> DecodeStream -> piece -> STOP STRINGS -> text that can be shown
 
-Read next: `malmoi/llm.py`, which ends the request when one is found.
+Read next: `answer.py`, which ends the request when one is found.
 """
 
 from collections.abc import Sequence
