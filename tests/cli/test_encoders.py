@@ -71,5 +71,6 @@ def test_a_dash_reads_a_text_a_line(verb: Command, directory: str) -> None:
 
 
 def test_a_text_that_is_not_utf8_is_refused_before_a_model_is_loaded() -> None:
-    result = run(classify, "--model", "nowhere", "\udcb0\udca1")
+    result = run(classify, "--model", "nowhere", "가", "나 \udcb0\udca1", "-")
     assert isinstance(result.exception, DataError)
+    assert str(result.exception).startswith("text 2 is not UTF-8 at character 2. Malmoi reads UTF-8")

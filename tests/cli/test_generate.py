@@ -1,6 +1,8 @@
 """`malmoi generate`: plain, as JSON, and explained."""
 
+import codecs
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -27,6 +29,13 @@ def test_the_continuation_is_all_that_is_printed(parrot: ParrotLLM) -> None:
 def test_a_dash_reads_the_prompt_from_standard_input(parrot: ParrotLLM) -> None:
     run("-", stdin="첫 줄\n둘째 줄\n".encode())
     assert parrot.heard[0][0] == "첫 줄\n둘째 줄"
+
+
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_text_from_windows_is_the_same_text(parrot: ParrotLLM, mark: bytes, newline: str) -> None:
+    run("-", stdin=mark + newline.join(["첫 줄", "둘\r째 \ufeff줄", "", ""]).encode())
+    assert parrot.heard[0][0] == "첫 줄\n둘\r째 \ufeff줄\n"
 
 
 def test_json_is_one_line_with_all_of_the_completion(parrot: ParrotLLM) -> None:
@@ -83,7 +92,7 @@ def test_verbose_keeps_a_number_of_candidates_that_was_asked_for(parrot: ParrotL
 def test_images_and_sounds_are_handed_on_in_the_order_given(parrot: ParrotLLM) -> None:
     options = ["--image", "하나.png", "--audio", "소리.wav", "--image", "둘.webp"]
     assert run("무엇이 보여?", *options).stdout == "안녕하세요.\n"
-    assert parrot.seen == [(("하나.png", "둘.webp"), ("소리.wav",))]
+    assert parrot.seen == [((Path("하나.png"), Path("둘.webp")), (Path("소리.wav"),))]
 
 
 def test_a_wrong_parameter_is_refused_before_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,16 +6,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import pytest
 import tokenizers
 import torch
 from tokenizers import processors
 
 import malmoi.llm.checkpoint
-from malmoi.core.errors import CheckpointError, RequestError
+from malmoi.core.errors import CheckpointError, ConfigError
 from malmoi.engine import SamplingParams
 from malmoi.llm import load
-from malmoi.models import save_model
+from malmoi.models import build_model, initialise, save_model
+from malmoi.models.bert import BertConfig
 from malmoi.testing.models import tiny_llama
 from malmoi.testing.tokenizer import ByteTokenizer
 from malmoi.text.chat import ChatTemplate
@@ -77,10 +79,73 @@ def test_default_parameters_are_the_generation_configs(directory: Path) -> None:
     assert load(directory).default_params == SamplingParams(temperature=0, top_p=0.9)
 
 
-def test_defaults_out_of_range_are_refused(directory: Path) -> None:
-    change(directory / "generation_config.json", temperature=-1.0)
-    with pytest.raises(RequestError, match=r"temperature=-1\.0"):
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"max_new_tokens": 9}, SamplingParams(max_tokens=9)),
+        ({"max_length": 4096}, SamplingParams()),  # of prompt and answer together
+        ({"suppress_tokens": [5, 7]}, SamplingParams(logit_bias={5: -100, 7: -100})),
+        ({"bad_words_ids": [[8]], "suppress_tokens": [5]}, SamplingParams(logit_bias={5: -100, 8: -100})),
+        ({"stop_strings": "끝"}, SamplingParams(stop="끝")),
+        ({"stop_strings": ["끝", "\n"]}, SamplingParams(stop=("끝", "\n"))),
+        (
+            {"num_beams": 4, "no_repeat_ngram_size": 3, "min_length": 56, "forced_eos_token_id": 2},
+            SamplingParams(),
+        ),
+    ],
+    ids=str,
+)
+def test_what_sampling_can_do_is_taken_and_no_file_is_refused_for_the_rest(
+    directory: Path, keys: dict[str, Any], expected: SamplingParams
+) -> None:
+    change(directory / "generation_config.json", **keys)
+    assert load(directory).default_params == expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"temperature": -1.0}, r"temperature=-1\.0: temperature=-1\.0 is out of range"),
+        ({"top_p": "0.9"}, "top_p='0.9': top_p='0.9' is out of range"),
+        ({"max_new_tokens": 0}, "max_new_tokens=0: max_tokens=0 is out of range"),
+        ({"stop_strings": 3}, "stop_strings=3: "),
+        ({"do_sample": "yes"}, "do_sample='yes': this is not of the type bool"),
+        ({"eos_token_id": "2"}, "eos_token_id='2': this is neither the id of a token nor a list of them"),
+        ({"eos_token_id": [[2]]}, r"eos_token_id=\[\[2\]\]: this is neither"),
+        ({"eos_token_id": True}, "eos_token_id=True: this is neither"),
+        ({"eos_token_id": -2}, "eos_token_id=-2: this is neither"),
+        ({"suppress_tokens": [1.5]}, r"suppress_tokens=\[1\.5\]: this is neither"),
+        ({"bad_words_ids": [[1, 2]]}, r"bad_words_ids=\[\[1, 2\]\]: only lists of one token each"),
+        ({"bad_words_ids": [[-1]]}, r"bad_words_ids=\[\[-1\]\]: only lists of one token each"),
+        ({"bad_words_ids": 5}, "bad_words_ids=5: this is not of the type list"),
+    ],
+    ids=str,
+)
+def test_a_value_that_means_nothing_is_refused_with_its_file_and_its_key(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, keys: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr(
+        jaxtyping.config, "jaxtyping_disable", True
+    )  # annotations are no assertions for users
+    change(directory / "generation_config.json", **keys)
+    with pytest.raises(CheckpointError, match=rf"generation_config\.json: {message}"):
         load(directory)
+
+
+def test_the_file_that_is_named_is_the_one_with_the_mistake(directory: Path) -> None:
+    change(directory / "config.json", eos_token_id="2")
+    with pytest.raises(CheckpointError, match=r"[\\/]config\.json: eos_token_id='2'"):
+        load(directory)
+
+
+def test_an_encoder_is_refused_with_the_commands_that_take_it(tmp_path: Path) -> None:
+    config = BertConfig(
+        vocab_size=259, hidden_size=16, intermediate_size=24, num_layers=1, num_heads=2, max_positions=64
+    )
+    save_model(initialise(build_model(config), seed=0), tmp_path)
+    ByteTokenizer().save(tmp_path)
+    with pytest.raises(ConfigError, match="Use `malmoi embed` or `malmoi classify`, or TextEncoder.load"):
+        load(tmp_path)
 
 
 def test_a_broken_generation_config_is_refused_by_name(directory: Path) -> None:

@@ -147,6 +147,67 @@ def test_what_is_loaded_answers_as_transformers_does(directory: Path) -> None:
     assert [END, FORCED, *answer.tokens] == wanted[0].tolist()
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"max_length": 12},
+        {"max_length": 12, "forced_bos_token_id": FORCED},
+        {"max_length": 30, "max_new_tokens": 7},
+        {
+            "max_length": 12,
+            "suppress_tokens": list(range(3, 120)),
+            "bad_words_ids": [[i] for i in range(130, 259)],
+        },
+        {"max_length": 12, "eos_token_id": list(range(40, 200))},
+    ],
+    ids=["max_length", "behind a forced token", "max_new_tokens", "tokens that are never written", "an end"],
+)
+def test_by_default_an_answer_is_that_of_transformers(directory: Path, keys: dict[str, Any]) -> None:
+    from transformers import T5ForConditionalGeneration
+
+    change(directory / "generation_config.json", pad_token_id=END, **keys)
+    llm = load(directory)
+    theirs: Any = T5ForConditionalGeneration.from_pretrained(directory)
+    source = torch.tensor([llm.prompt_ids("한글은")])
+    wanted = theirs.generate(source, attention_mask=torch.ones_like(source))
+    assert [*llm.answer_opening, *llm.generate("한글은").tokens] == wanted[0].tolist()
+
+
+def test_an_encoder_decoder_is_greedy_unless_its_file_says_otherwise(directory: Path) -> None:
+    assert load(directory).default_params == SamplingParams(temperature=0)
+    change(directory / "generation_config.json", do_sample=True, temperature=0.5)
+    assert load(directory).default_params == SamplingParams(temperature=0.5)
+
+
+def test_the_published_file_of_a_bart_is_read(directory: Path) -> None:
+    change(
+        directory / "generation_config.json",
+        decoder_start_token_id=2, bos_token_id=0, eos_token_id=2, pad_token_id=1, forced_bos_token_id=0,
+        forced_eos_token_id=2, num_beams=4, early_stopping=True, length_penalty=2.0, no_repeat_ngram_size=3,
+        min_length=56, max_length=142, _from_model_config=True, transformers_version="4.27.0.dev0",
+    )  # fmt: skip
+    llm = load(directory)
+    assert llm.default_params == SamplingParams(temperature=0, max_tokens=140)
+    assert (llm.answer_opening, llm.stop_ids) == ((2, 0), {2})
+
+
+@pytest.mark.parametrize("key", ["decoder_start_token_id", "forced_bos_token_id"])
+@pytest.mark.parametrize("value", ["2", [2], True, -1])
+def test_an_opening_that_is_no_token_is_refused_with_its_key(
+    directory: Path, key: str, value: object
+) -> None:
+    change(directory / "generation_config.json", **{key: value})
+    with pytest.raises(CheckpointError, match=rf"generation_config\.json: {key}=.*id of"):
+        load(directory)
+
+
+@pytest.mark.parametrize("length", [0, 2, "20"])
+def test_a_length_without_room_for_an_answer_is_refused(directory: Path, length: object) -> None:
+    change(directory / "generation_config.json", forced_bos_token_id=FORCED, max_length=length)
+    with pytest.raises(CheckpointError, match=r"generation_config\.json: max_length="):
+        load(directory)
+
+
 def test_the_decoder_starts_as_the_generation_config_says_else_the_config_else_with_bos(
     directory: Path,
 ) -> None:
@@ -168,6 +229,7 @@ def test_a_directory_that_does_not_say_how_the_decoder_starts_is_refused(directo
 def test_a_model_that_reads_sound_is_refused_with_the_command_that_takes_it(tmp_path: Path) -> None:
     save_model(build_model(whisper.sized(1, num_heads=1, vocab_size=VOCAB_SIZE)), tmp_path)
     TOKENIZER.save(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"decoder_start_token_id": 1}', "utf-8")
     with pytest.raises(ConfigError, match="malmoi transcribe"):
         load(tmp_path)
 

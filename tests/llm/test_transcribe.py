@@ -165,6 +165,25 @@ def test_a_model_of_english_alone_takes_no_language(theirs: Any, tmp_path: Path)
         one.transcribe(noise(0.5), language="ko")
 
 
+@pytest.mark.parametrize("missing", ["lang_to_id", "task_to_id"])
+@pytest.mark.parametrize("is_multilingual", [True, None])
+def test_a_model_of_many_languages_is_never_taken_for_one_of_english_alone(
+    theirs: Any, tmp_path: Path, missing: str, is_multilingual: bool | None
+) -> None:
+    changed = rewritten(theirs, tmp_path, **{missing: None}, is_multilingual=is_multilingual)
+    with pytest.raises(
+        CheckpointError, match=rf"generation_config.json: '{missing}' is missing, and 'is_multilingual'"
+    ):
+        Transcriber.load(changed)
+
+
+def test_a_prompt_of_many_languages_names_one(transcriber: Transcriber) -> None:
+    with pytest.raises(
+        RequestError, match="language=None, but this model has to be told which of these: en, ko"
+    ):
+        transcriber.task_tokens.prompt(None, "transcribe")
+
+
 def test_a_file_that_does_not_say_its_tokens_is_refused(theirs: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"generation_config.json: .*no_timestamps_token_id"):
         Transcriber.load(rewritten(theirs, tmp_path, no_timestamps_token_id=None))

@@ -9,6 +9,7 @@ import warnings
 import zlib
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -131,8 +132,26 @@ def test_a_phones_jpeg_of_several_pictures_is_its_first() -> None:
 
 @pytest.mark.parametrize("format", ["GIF", "BMP", "TIFF", "ICO", "PPM"])
 def test_other_formats_are_refused_though_pillow_knows_them(format: str) -> None:
-    with pytest.raises(MediaError, match="is no PNG, JPEG or WebP image: it begins with b'.*Convert it"):
+    with pytest.raises(MediaError, match=r"is no PNG, JPEG or WebP image\. Convert it"):
         load_image(encode(RGB, format))
+
+
+SECRET = b"hunter2:"
+SECRETS = {
+    "bytes of no format": SECRET * 4,
+    "a chunk of no PNG": FILES["PNG"][:33] + struct.pack(">I", 8) + SECRET[:4] + SECRET + bytes(4),
+    "a JPEG of no image": b"\xff\xd8\xff\xe0" + SECRET * 40,
+}
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+def test_an_error_never_quotes_what_is_in_a_file(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(SECRETS[kind])
+    for source in (SECRETS[kind], file, f"data:,{quote(SECRETS[kind], safe='')}"):
+        with pytest.raises(MediaError) as caught:
+            load_image(source)
+        assert SECRET[:4].decode() not in str(caught.value)
 
 
 @pytest.mark.parametrize("format", FILES)

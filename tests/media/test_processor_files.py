@@ -167,6 +167,40 @@ def test_two_processors_share_a_file_and_both_come_back(tmp_path: Path) -> None:
     assert (load_image_processor(tmp_path), load_sound_processor(tmp_path)) == (SIGLIP, SoundProcessor())
 
 
+@pytest.mark.parametrize("first", ["image", "sound", "both"])
+def test_what_is_saved_is_what_is_loaded_and_a_processor_that_is_not_given_stays(
+    tmp_path: Path, first: str
+) -> None:
+    old, new = (
+        {"image": SIGLIP, "sound": SoundProcessor()},
+        {"image": CLIP_336, "sound": SoundProcessor(num_mels=128)},
+    )
+    save_processors(tmp_path, **(old if first == "both" else {first: old[first]}))  # type: ignore[arg-type]
+    save_processors(tmp_path, image=CLIP_336)
+    assert load_image_processor(tmp_path) == CLIP_336
+    assert first == "image" or load_sound_processor(tmp_path) == SoundProcessor()
+    save_processors(tmp_path, sound=SoundProcessor(num_mels=128))
+    assert (load_image_processor(tmp_path), load_sound_processor(tmp_path)) == tuple(new.values())
+    assert [path.name for path in tmp_path.iterdir()] == ["processor_config.json"]
+
+
+def test_one_processor_saved_twice_stays_in_its_own_file(tmp_path: Path) -> None:
+    save_processors(tmp_path, image=SIGLIP)
+    save_processors(tmp_path, image=CLIP_336)
+    assert [path.name for path in tmp_path.iterdir()] == ["preprocessor_config.json"]
+    assert load_image_processor(tmp_path) == CLIP_336
+
+
+def test_keys_beside_the_sections_stay_and_nothing_is_saved_of_nothing(tmp_path: Path) -> None:
+    nested = tmp_path / "processor_config.json"
+    nested.write_text(json.dumps({"image_processor": json.loads(SIGLIP_384), "patch_size": 14}), "utf-8")
+    save_processors(tmp_path, image=CLIP_336)
+    assert json.loads(nested.read_text("utf-8"))["patch_size"] == 14
+    assert load_image_processor(tmp_path) == CLIP_336
+    with pytest.raises(AssertionError, match="there is a processor to save"):
+        save_processors(tmp_path)
+
+
 def test_the_section_of_a_processor_goes_before_the_older_file(tmp_path: Path) -> None:
     """As transformers 5 reads them: LLaVA's file has keys of the model's own beside the section."""
     nested = {

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from malmoi.core.errors import MediaError
 from malmoi.media import load_sound
+from malmoi.media.sound import MAX_SAMPLES
 
 RATE = 16_000
 TONE = 0.5 * np.sin(2 * np.pi * 440 * np.arange(RATE // 2) / RATE)
@@ -94,9 +95,9 @@ def test_a_sound_of_several_pieces_is_whole() -> None:
 
 
 @pytest.mark.parametrize("data", [b"ID3\x04mp3", b"FORM\0\0\0\0AIFF", b"RIFF\0\0\0\0AVI ", b"text", b"\0"])
-def test_other_formats_are_refused_by_what_they_begin_with(data: bytes) -> None:
+def test_other_formats_are_refused_and_not_quoted(data: bytes) -> None:
     with pytest.raises(
-        MediaError, match=r"is no WAV, FLAC or OGG sound: it begins with b'.*ffmpeg -i IN out.flac"
+        MediaError, match=r"is no WAV, FLAC or OGG sound. Convert it, for example: ffmpeg -i IN out.flac"
     ):
         load_sound(data)
 
@@ -168,6 +169,24 @@ def test_hours_of_silence_in_a_small_file_are_refused_before_they_are_decoded(
     monkeypatch.setattr(soundfile.SoundFile, "blocks", None)
     with pytest.raises(MediaError, match=r"lasts 1,801\.0 s, and 1,800\.0 s are allowed"):
         load_sound(file)
+
+
+def test_many_samples_in_a_short_sound_are_refused_before_they_are_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert MAX_SAMPLES == 1800 * 48_000
+    file = bytearray(encode(np.zeros((100, 2), np.int16), 384_000, "FLAC"))
+    assert len(load_sound(bytes(file), max_samples=100)) == 5  # 100 of each of two channels
+    with pytest.raises(
+        MediaError, match=r"has 100 samples a channel, 384,000 a second, and 99 are allowed\. Write it"
+    ):
+        load_sound(bytes(file), max_samples=99)
+    monkeypatch.setattr(soundfile.SoundFile, "blocks", None)
+    file[22:26] = struct.pack(">I", MAX_SAMPLES + 1)  # the last bits of the number in STREAMINFO: 225 s
+    with pytest.raises(
+        MediaError, match="has 86,400,001 samples a channel, 384,000 a second, and 86,400,000 are"
+    ):
+        load_sound(bytes(file))
 
 
 @pytest.mark.parametrize("rate", [1, 999, 384_001, 2**31 - 1])

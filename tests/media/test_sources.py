@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import jaxtyping
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,9 +99,9 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path, m
         ("a" * 5000, r"cannot read a+\.\.\.: File name too long"),
         ("nu\0ll", r"does not exist|null"),
         (b"", "is empty"),
-        ("data:,", "data:, is empty"),
+        ("data:,", "a data: URL of 6 characters is empty"),
         ("data:;base64,", "is empty"),
-        ("data:image/png", "data:image/png is not a data: URL. Write data:image/png;base64"),
+        ("data:image/png", "a string of 14 characters is not a data: URL. Write data:image/png;base64"),
         ("data:;base64,YWJ", "is not base64: Incorrect padding"),
         ("data:;base64,YWJj-_==", "is not base64"),
         ("data:,%EB%A7%9", "characters that a URL cannot have"),
@@ -111,6 +112,30 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path, m
 def test_what_is_no_source_is_refused_by_name(source: Any, message: str) -> None:
     with pytest.raises(MediaError, match=message):
         read_source(source, max_bytes=LIMIT)
+
+
+@pytest.mark.parametrize(
+    "source", [3, None, ["cat.png"], bytearray(b"abc"), object()], ids=lambda x: type(x).__name__
+)
+def test_what_is_no_source_at_all_is_refused_by_its_type(
+    source: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        jaxtyping.config, "jaxtyping_disable", True
+    )  # annotations are no assertions for users
+    with pytest.raises(
+        MediaError, match=f"^{type(source).__name__} is no image or sound. Give a path, the bytes of a"
+    ):
+        read_source(source, max_bytes=LIMIT)
+
+
+@pytest.mark.parametrize(
+    "url", ["data:{},hunter2", "data:;base64,hunter2-{}", "data:,말hunter2{}", "hunter2{}"]
+)
+def test_an_error_never_quotes_a_data_url(url: str) -> None:
+    with pytest.raises(MediaError) as caught:
+        read_data_url(url.format("x" * 2000), max_bytes=5)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:

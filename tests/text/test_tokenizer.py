@@ -1,4 +1,5 @@
 import json
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,44 @@ def test_imported_ids_are_the_librarys_where_no_special_string_stands(imported: 
     if not set(ids) & set(ours.special_tokens.values()):
         assert ours.encode(text) == ids
         assert ours.encode_batch([text, ""]) == [ids, ours.encode("")]
+
+
+@settings(max_examples=40)
+@given(text=any_text)
+@example(text="a<think>b<tool><think><|im_end|>")
+def test_a_token_that_is_made_special_cannot_be_typed_and_trusted_text_keeps_its_ids(
+    imported: Imported, text: str
+) -> None:
+    ours, guarded, think = _guarded(imported[1].to_str())
+    assert think in ours.encode("<think>")
+    assert think not in guarded.encode(text)
+    assert guarded.encode_special(text) == ours.encode_special(text)
+    assert guarded.decode(ours.encode_special(text)) == ours.decode(ours.encode_special(text))
+    if "<think>" not in text:
+        assert guarded.encode(text) == ours.encode(text)
+
+
+@lru_cache
+def _guarded(source: str) -> tuple[Tokenizer, Tokenizer, int]:
+    """A tokenizer with a token that is not special, and with one that was made special; and its id."""
+    made = tokenizers.Tokenizer.from_str(source)
+    made.add_tokens(["<think>"])
+    ours, think = Tokenizer(made.to_str()), made.token_to_id("<think>")
+    return ours, ours.with_special([think]), think
+
+
+def test_a_word_of_the_model_can_be_made_special_and_an_id_of_nothing_is_passed_over() -> None:
+    model = models.WordLevel({"<unk>": 0, "<image>": 1, "말": 2}, unk_token="<unk>")
+    tokenizer = Tokenizer(tokenizers.Tokenizer(model).to_str())
+    assert tokenizer.encode("<image>") == [1]
+    guarded = tokenizer.with_special([1, 99])
+    assert (guarded.encode("<image>"), guarded.encode_special("<image>"), guarded.encode("말")) == (
+        [0],
+        [1],
+        [2],
+    )
+    assert guarded.with_special([1]) is guarded
+    assert tokenizer.with_special([99]) is tokenizer
 
 
 @settings(max_examples=40)

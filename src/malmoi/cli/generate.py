@@ -6,6 +6,7 @@ Read next: `malmoi.llm`, which does it; `explain.py`, what `--verbose` shows.
 import json
 from contextlib import closing
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,12 +27,14 @@ NUM_CANDIDATES = 5
     "--image",
     "images",
     multiple=True,
+    type=click.Path(path_type=Path),
     metavar="FILE",
     help="An image that stands before the text, for a model that sees; may be given several times.",
 )
 @click.option(
     "--audio",
     multiple=True,
+    type=click.Path(path_type=Path),
     metavar="FILE",
     help="A sound that stands before the text, for a model that hears; may be given several times.",
 )
@@ -42,8 +45,8 @@ NUM_CANDIDATES = 5
 def generate(
     prompt: str,
     model: str | None,
-    images: tuple[str, ...],
-    audio: tuple[str, ...],
+    images: tuple[Path, ...],
+    audio: tuple[Path, ...],
     as_json: bool,
     verbose: bool,
     **options: Any,

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from malmoi.llm import LLM, TextEncoder
+    from malmoi.llm.transcribe import Transcriber
     from malmoi.nn.stack import Model
 
 SMALL = 30_000_000
@@ -29,6 +30,15 @@ def load_text_encoder(model: str) -> "TextEncoder":
     encoder = TextEncoder.load(model)
     _use_one_thread_if_small(encoder.model)
     return encoder
+
+
+def load_transcriber(model: str) -> "Transcriber":
+    """Load the speech model `model`, as `load_llm` does. Raises what `Transcriber.load` raises."""
+    from malmoi.llm.transcribe import Transcriber
+
+    transcriber = Transcriber.load(model)
+    _use_one_thread_if_small(transcriber.model)
+    return transcriber
 
 
 def _use_one_thread_if_small(model: "Model") -> None:

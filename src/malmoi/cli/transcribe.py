@@ -4,12 +4,13 @@ Read next: `malmoi.llm.transcribe`, which does it.
 """
 
 import json
+from pathlib import Path
 
 import click
 
 
 @click.command(short_help="Write down what is said. 소리를 듣고 받아씁니다.")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
 @click.option(
     "--model", required=True, metavar="DIR|HUB_ID", help="A Whisper: a directory or a Hugging Face id."
 )
@@ -21,18 +22,18 @@ import click
     "--json", "as_json", is_flag=True, help="Print a JSON object a file: file, text, language, tokens."
 )
 def transcribe(
-    files: tuple[str, ...], model: str, language: str | None, translate: bool, as_json: bool
+    files: tuple[Path, ...], model: str, language: str | None, translate: bool, as_json: bool
 ) -> None:
     """Write down what is said in WAV, FLAC or OGG files. 소리를 듣고 받아씁니다.
 
     One line a file, in the order given. A long sound is heard in pieces, of 30 seconds in published models.
     """
-    from malmoi.llm.transcribe import Transcriber
+    from malmoi.cli.loading import load_transcriber
 
-    transcriber = Transcriber.load(model)
+    transcriber = load_transcriber(model)
     for file in files:
         found = transcriber.transcribe(
             file, language=language, task="translate" if translate else "transcribe"
         )
-        line = {"file": file, "text": found.text, "language": found.language, "tokens": found.tokens}
+        line = {"file": str(file), "text": found.text, "language": found.language, "tokens": found.tokens}
         print(json.dumps(line, ensure_ascii=False) if as_json else found.text, flush=True)

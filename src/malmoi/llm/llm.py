@@ -11,7 +11,8 @@ from malmoi.engine import Attachment, Request, SamplingParams
 from malmoi.engine.engine import Engine
 from malmoi.llm.answer import Answer, TextStream
 from malmoi.llm.completion import Completion
-from malmoi.llm.media import Media, MediaReader, without_media
+from malmoi.llm.media import Media, MediaReader
+from malmoi.llm.parts import without_media
 from malmoi.media import ImageProcessor, SoundProcessor
 from malmoi.media.sources import MediaSource
 from malmoi.nn.stack import Decoder, EncoderDecoder
@@ -104,12 +105,15 @@ class LLM:
         """Go on with a text, or answer it (encoder-decoders); with several, all at once, in their order.
 
         `images`, and behind them `audio` (a path, bytes or a `data:` URL each), stand before the one text, for a model
-        that sees or hears. Raises RequestError if a prompt has no room in the context or the model does not take the
-        medium, MediaError for a file that cannot be read.
+        that sees or hears. A string among them is opened as a path: hand on no stranger's.
+        Raises RequestError if a prompt has no room in the context, the model does not take the medium, or there are
+        more than 64 files, MediaError for a file that cannot be read.
         """
         media = {"images": images, "audio": audio}
         if isinstance(prompt, str):
             return self._complete([prompt], params, media)[0]
+        if not isinstance(prompt, list | tuple) or not all(isinstance(one, str) for one in prompt):
+            raise RequestError("generate takes a text, or a list of texts. Messages go to chat.")
         if any(media.values()):
             raise RequestError(
                 "images and audio stand before one text, and there are several. Ask one by one."
@@ -117,11 +121,24 @@ class LLM:
         return self._complete(prompt, params)
 
     def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Completion:
-        """Answer a conversation. Raises TemplateError if there is no chat format, or it refuses `messages`.
+        """Answer a conversation.
 
-        A message shows an image as a part of its content, `{"type": "image", "image": "cat.png"}`, and a sound as
-        `{"type": "audio", "audio": "cat.wav"}`, where the model takes them.
+        A message shows an image as a part of its content, `{"type": "image", "image": ...}`, and a sound as
+        `{"type": "audio", "audio": ...}`, where the model takes them; OpenAI's `image_url` and `input_audio` are read,
+        too. Anybody may have written the strings of a message: none becomes a control token, and for an image or a
+        sound none but a `data:` URL is read. A `pathlib.Path` is trusted, and opened wherever it points; so put one
+        there only where you know who chose it.
+
+        Raises:
+            TemplateError: there is no chat format, it refuses `messages`, or a part of one is not known.
+            RequestError: the conversation has no room in the context, the model does not take a medium, or there are
+                more than 64 images and sounds.
+            MediaError: a string that is no `data:` URL, or an image or a sound that cannot be read.
         """
+        if not isinstance(messages, list | tuple):
+            raise RequestError(
+                f"chat takes a list of messages, not {type(messages).__name__}. A text goes to generate."
+            )
         return self._complete([messages], params)[0]
 
     def stream(
@@ -145,8 +162,8 @@ class LLM:
         if isinstance(prompt, str):
             opening, closing = self._frame
             closing = closing if isinstance(self.model, EncoderDecoder) else []
-            return [*opening, *self.tokenizer.encode(prompt), *closing] or self._bos
-        return self.template.render(prompt, self.tokenizer, add_generation_prompt=True).ids
+            return [*opening, *self._guarded.encode(prompt), *closing] or self._bos
+        return self.template.render(prompt, self._guarded, add_generation_prompt=True).ids
 
     @cached_property
     def template(self) -> ChatTemplate:
@@ -189,17 +206,24 @@ class LLM:
 
     def _with_media(self, prompt: Prompt, media: Media) -> tuple[list[int], list[Attachment]]:
         """`prompt_ids` with room for each image and sound, and what stands there."""
+        self._media.check(media)
         if not isinstance(prompt, str):
             if any(media.values()):
                 raise RequestError(
                     "in a conversation images and audio are parts of messages. Put them there."
                 )
             messages, media = without_media(prompt)
+            self._media.check(media)
             return self._media.place(self.prompt_ids(messages), media)
         ids = self.prompt_ids(prompt)
-        places = [self._media.placeholder(medium) for medium, sources in media.items() for _ in sources]
-        start = len(ids) - len(self.tokenizer.encode(prompt)) if places else 0
+        places = [self._media.placeholders[medium] for medium, sources in media.items() for _ in sources]
+        start = len(ids) - len(self._guarded.encode(prompt)) if places else 0
         return self._media.place([*ids[:start], *places, *ids[start:]], media)
+
+    @cached_property
+    def _guarded(self) -> Tokenizer:
+        """The tokenizer, to which the model's placeholders are control tokens also where its file does not say so."""
+        return self.tokenizer.with_special(self._media.placeholders.values())
 
     @cached_property
     def _frame(self) -> tuple[list[int], list[int]]:

@@ -1,22 +1,23 @@
 """Images and sounds in a prompt: files -> features, and as many placeholders among the ids as there are features.
 
-    messages -> `without_media` -> messages for the chat format, which writes a placeholder for each | the files
+    messages -> `parts.py` -> messages for the chat format, which writes a placeholder for each | the files
     files    -> `malmoi.media` -> the model's encoder -> features
     ids      -> each placeholder repeated, once for each feature of its file -> ids, Attachments -> engine
 
-Place in the flow: `llm.py` calls it before a request is made. Read next: `malmoi/media`, `nn/multimodal.py`.
+Place in the flow: `llm.py` calls it before a request is made. How many features a file makes is known before an
+encoder runs, so what does not fit the context costs nothing. Read next: `malmoi/media`, `nn/multimodal.py`.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from malmoi.core.errors import RequestError, TemplateError
+from malmoi.core.errors import MediaError, RequestError
 from malmoi.engine import Attachment
 from malmoi.media import (
     ImageProcessor,
@@ -27,15 +28,27 @@ from malmoi.media import (
     load_sound_processor,
 )
 from malmoi.media.sources import MediaSource
+from malmoi.nn.audio import num_sound_features
 from malmoi.nn.multimodal import Multimodal
 from malmoi.nn.stack import Model
-from malmoi.text.chat import Message
+from malmoi.nn.vision import ImageEncoder
 
 Media = Mapping[str, Sequence[MediaSource]]
 """The files of each medium, by the name that the model has for it: "images", "audio"."""
 
-_PARTS = {"image": "images", "audio": "audio"}
-"""Types of parts of a message, and the medium of each."""
+MAX_FILES = 64
+"""How many images and sounds together a request may have: reading a file takes time also where the context is large."""
+
+ROWS_AT_ONCE = 8
+"""How many images, or chunks of sounds, are in memory together, in all layers of an encoder."""
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A file as rows of what its encoder takes, by the names of `Multimodal.encode`, and how many features it makes."""
+
+    rows: dict[str, np.ndarray]
+    num_features: int
 
 
 class MediaReader:
@@ -54,27 +67,49 @@ class MediaReader:
         self._model = model
         self._image_source, self._sound_source = image_processor, sound_processor
 
-    def placeholder(self, medium: str) -> int:
-        """The id of a medium's placeholder. Raises RequestError if the model does not take it."""
-        return self._model_of(medium).placeholders[medium]
+    @property
+    def placeholders(self) -> dict[str, int]:
+        """The id of each medium's placeholder; none if the model only reads text."""
+        return self._model.placeholders if isinstance(self._model, Multimodal) else {}
+
+    def check(self, media: Media) -> None:
+        """Raise RequestError for one file without a list, a medium that the model does not take, or too many files."""
+        for medium, sources in media.items():
+            if not isinstance(sources, list | tuple):  # a string would be a list of its characters
+                raise RequestError(
+                    f"{medium}=... is of the type {type(sources).__name__}, not a list. Give a list, of one file too: "
+                    f"{medium}=[...]."
+                )
+            if sources and medium not in self.placeholders:
+                takes = ", ".join(self.placeholders) or "text alone"
+                raise RequestError(
+                    f"this model takes no {medium}, but {takes}. Leave them out, or load one that does."
+                )
+        if (num_files := sum(map(len, media.values()))) > MAX_FILES:
+            raise RequestError(
+                f"the request has {num_files} images and sounds, and {MAX_FILES} are allowed. Ask about fewer."
+            )
 
     def place(self, ids: Sequence[int], media: Media) -> tuple[list[int], list[Attachment]]:
         """The ids with as many placeholders as a file has features where they have one, and the features there.
 
-        Raises RequestError if there are not as many files of a medium as placeholders or the model does not take it,
-        MediaError if a file cannot be read, CheckpointError if the model's processor is missing.
+        Raises RequestError as `check` does, if there are not as many files of a medium as placeholders, or if the
+        context has no room; MediaError if a file cannot be read, CheckpointError if the model's processor is missing.
         """
-        given = {medium: sources for medium, sources in media.items() if sources}
-        for medium, sources in given.items():
-            placeholder = self.placeholder(medium)
-            if (found := list(ids).count(placeholder)) != len(sources):
+        self.check(media)
+        for medium, placeholder in self.placeholders.items():
+            found, num_files = list(ids).count(placeholder), len(media.get(medium, ()))
+            if found != num_files:
                 raise RequestError(
-                    f"the prompt has {found} places for {medium} (id {placeholder}), and {len(sources)} were given. "
+                    f"the prompt has {found} places for {medium} (id {placeholder}), and {num_files} were given. "
                     "Check that the chat format is the model's own, and shows them."
                 )
+        if not any(media.values()):
+            return list(ids), []
         waiting = {
-            self.placeholder(medium): iter(self.features(medium, sources))
-            for medium, sources in given.items()
+            self.placeholders[medium]: iter(self._encode(medium, prepared))
+            for medium, prepared in self._prepare(media, num_ids=len(ids)).items()
+            if prepared
         }
         widened: list[int] = []
         attachments = []
@@ -87,30 +122,66 @@ class MediaReader:
             widened += [token] * len(features)
         return widened, attachments
 
-    @torch.inference_mode()
-    def features(self, medium: str, sources: Sequence[MediaSource]) -> list[Tensor]:
-        """What the model's encoder makes of each file. Raises as `place` does."""
-        model = self._model_of(medium)
-        if medium == "images":
-            pixels = np.stack([self._image_processor(load_image(source)) for source in sources])
-            made = model.encode(images=torch.from_numpy(pixels).to(model.device))[medium]
-            return list(made.chunk(len(sources)))
-        features = []
-        for source in sources:
-            processor = self._sound_processor
-            sound = processor(load_sound(source, sample_rate=processor.sample_rate))
-            audio, mask = (torch.from_numpy(x).to(model.device) for x in (sound.mel, sound.mask))
-            features.append(model.encode(audio=audio, audio_mask=mask)[medium])
-        return features
+    def _prepare(self, media: Media, *, num_ids: int) -> dict[str, list[_Prepared]]:
+        """The files of each medium, as far as they go without an encoder, and only if the context has room for all.
 
-    def _model_of(self, medium: str) -> Multimodal:
-        model = self._model
-        if not isinstance(model, Multimodal) or medium not in model.placeholders:
-            takes = ", ".join(model.placeholders) if isinstance(model, Multimodal) else "text alone"
+        `num_ids` are the prompt's, with a placeholder for each file. An image always makes as many features; of a
+        sound they follow from its length, so it is decoded, and looked at no further if it does not fit.
+        """
+        images, sounds = media.get("images", ()), media.get("audio", ())
+        num_tokens = num_ids
+        if images:
+            num_tokens += len(images) * (self._features_an_image - 1)
+        self._check_room(num_tokens)
+        heard = []
+        for number, source in enumerate(sounds, start=1):
+            processor = self._sound_processor
+            sound = load_sound(source, sample_rate=processor.sample_rate)
+            num_features = sum(map(num_sound_features, processor.frames_of_sound(len(sound))))
+            if not num_features:
+                raise MediaError(
+                    f"sound {number} is so short, {len(sound)} samples, that the model does not hear it. "
+                    "Give a longer one."
+                )
+            num_tokens += num_features - 1
+            self._check_room(num_tokens)
+            found = processor(sound)
+            heard.append(_Prepared({"audio": found.mel, "audio_mask": found.mask}, num_features))
+        seen = [
+            _Prepared({"images": self._image_processor(load_image(source))[None]}, self._features_an_image)
+            for source in images
+        ]
+        return {"images": seen, "audio": heard}
+
+    def _check_room(self, num_tokens: int) -> None:
+        limit = self._model.max_positions
+        if num_tokens >= limit:
             raise RequestError(
-                f"this model takes no {medium}, but {takes}. Leave them out, or load one that does."
+                f"with its images and sounds the prompt has {num_tokens} tokens or more, but the model's context has "
+                f"room for {limit}, the answer included. Give fewer or shorter ones."
             )
-        return model
+
+    @torch.inference_mode()
+    def _encode(self, medium: str, prepared: Sequence[_Prepared]) -> list[Tensor]:
+        """What the model's encoder makes of each file, `ROWS_AT_ONCE` rows at a time."""
+        model = self._model
+        assert isinstance(model, Multimodal), "what is prepared was checked"
+        batches = []
+        for name in prepared[0].rows:
+            rows = torch.from_numpy(np.concatenate([file.rows[name] for file in prepared]))
+            batches.append([(name, some) for some in torch.split(rows, ROWS_AT_ONCE)])
+        features = [
+            model.encode(**{name: some.to(model.device) for name, some in batch})[medium]
+            for batch in zip(*batches, strict=True)
+        ]
+        return list(torch.split(torch.cat(features), [file.num_features for file in prepared]))
+
+    @property
+    def _features_an_image(self) -> int:
+        assert isinstance(self._model, Multimodal), "what is prepared was checked"
+        encoder = self._model.encoders["images"]
+        assert isinstance(encoder, ImageEncoder), "images have an encoder of images"
+        return encoder.num_features
 
     @cached_property
     def _image_processor(self) -> ImageProcessor:
@@ -125,39 +196,3 @@ class MediaReader:
         if source is None:
             raise RequestError("this LLM has no sound processor. Give one: LLM(..., sound_processor=...).")
         return load_sound_processor(source) if isinstance(source, Path) else source
-
-
-def without_media(messages: Sequence[Message]) -> tuple[list[Message], dict[str, list[MediaSource]]]:
-    """The messages with nothing in their images and sounds, which chat formats do not read; and these, in order.
-
-    >>> content = [{"type": "image", "image": "cat.png"}, {"type": "text", "text": "?"}]
-    >>> messages, media = without_media([{"role": "user", "content": content}])
-    >>> messages[0]["content"]
-    [{'type': 'image', 'image': ''}, {'type': 'text', 'text': '?'}]
-    >>> media
-    {'images': ['cat.png'], 'audio': []}
-
-    Raises TemplateError for a part that says it is an image or a sound, and has none.
-    """
-    media: dict[str, list[MediaSource]] = {medium: [] for medium in _PARTS.values()}
-
-    def emptied(part: Any) -> Any:
-        kind = part.get("type") if isinstance(part, Mapping) else None
-        if kind not in _PARTS:
-            return part
-        source = part.get(kind)
-        if not isinstance(source, MediaSource):
-            raise TemplateError(
-                f"a part of a message says that it is of the type {kind}, and is {part!r:.80}. "
-                f'Write it like {{"type": "{kind}", "{kind}": ...}} with a path, bytes or a data: URL.'
-            )
-        media[_PARTS[kind]].append(source)
-        return {**part, kind: ""}
-
-    def emptied_message(message: Message) -> Message:
-        content = message.get("content") if isinstance(message, Mapping) else None
-        if not isinstance(content, list | tuple):
-            return message
-        return {**message, "content": [emptied(part) for part in content]}
-
-    return [emptied_message(message) for message in messages], media

@@ -48,7 +48,7 @@ class TaskTokens:
         ...
     malmoi.core.errors.RequestError: language='kr' is not one that this model writes. Did you mean 'ko'? It has: en, ko.
 
-    Raises RequestError for a language or a task that the model does not have.
+    Raises RequestError for a language or a task that the model does not have, or for none where it has several.
     """
 
     decoder_start_token_id: int
@@ -68,7 +68,10 @@ class TaskTokens:
         """What the decoder is given to go on from: a language and a task, or neither in a model of one language."""
         chosen = []
         if self.lang_to_id:
-            assert language is not None, "a model of many languages is told one of them"
+            if language is None:
+                raise RequestError(
+                    f"language=None, but this model has to be told which of these: {', '.join(self.languages)}."
+                )
             chosen = [_chosen("language", language, self.languages), _chosen("task", task, self.task_to_id)]
         elif (language, task) not in ((None, "transcribe"), ("en", "transcribe")):
             raise RequestError(
@@ -165,9 +168,17 @@ def _task_tokens(directory: Path) -> TaskTokens:
     file = directory / "generation_config.json"
     keys: dict[str, Any] = read_json(file, error=CheckpointError)
     known = TaskTokens.__dataclass_fields__
-    return from_mapping(
+    tokens = from_mapping(
         TaskTokens, {k: v for k, v in keys.items() if k in known and v is not None}, where=str(file)
     )
+    if keys.get("is_multilingual") is not False:
+        for key in ("lang_to_id", "task_to_id"):
+            if not getattr(tokens, key):
+                raise CheckpointError(
+                    f"{file}: {key!r} is missing, and 'is_multilingual' is not false. Take both from the file of the "
+                    "model that this one was tuned from."
+                )
+    return tokens
 
 
 def _chosen(what: str, name: str, choices: Mapping[str, int]) -> int:

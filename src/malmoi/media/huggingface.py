@@ -41,17 +41,30 @@ def load_sound_processor(directory: str | Path) -> SoundProcessor:
 def save_processors(
     directory: str | Path, *, image: ImageProcessor | None = None, sound: SoundProcessor | None = None
 ) -> None:
-    """Write the processors of a model into its directory: one alone in its own file, both in sections of one.
+    """Write processors of a model into its directory: one alone in its own file, both in sections of one.
 
-    Raises CheckpointError if the directory cannot be written.
+    One that is not given stays as it is there, and so do other keys beside the sections. Raises CheckpointError if the
+    directory cannot be written, or holds a file that is not JSON.
     """
-    sections: dict[str, Any] = {}
+    assert image is not None or sound is not None, "there is a processor to save"
+    single, nested = Path(directory) / _SINGLE, Path(directory) / _NESTED
+    others = read_json(nested, error=CheckpointError) if nested.is_file() else {}
+    sections = {name: others.pop(name) for name in (_IMAGE, _SOUND) if isinstance(others.get(name), dict)}
+    is_nested = bool(sections)
+    if single.is_file():
+        keys = read_json(single, error=CheckpointError)
+        is_of_sound = keys.get("feature_extractor_type") == "WhisperFeatureExtractor"
+        sections.setdefault(_SOUND if is_of_sound else _IMAGE, keys)
     if image is not None:
         sections[_IMAGE] = write_image_processor(image)
     if sound is not None:
         sections[_SOUND] = write_sound_processor(sound)
-    name, value = (_SINGLE, *sections.values()) if len(sections) == 1 else (_NESTED, sections)
-    write_json(Path(directory) / name, value, error=CheckpointError)
+    if is_nested or len(sections) > 1:
+        write_json(nested, others | sections, error=CheckpointError)
+        single.unlink(missing_ok=True)
+    else:
+        [alone] = sections.values()
+        write_json(single, alone, error=CheckpointError)
 
 
 def _read(directory: Path, section: str) -> tuple[dict[str, Any], str]:

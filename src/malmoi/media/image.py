@@ -54,14 +54,14 @@ def load_image(
         return _to_rgb(image, Image)
     except MediaError:
         raise
-    except Image.UnidentifiedImageError:
+    except Image.DecompressionBombError:  # Pillow has a limit of its own, far above ours, and looks first
         raise MediaError(
-            f"{blob.name} is no PNG, JPEG or WebP image: it begins with {blob.data[:12]!r}. Convert it to one."
+            f"{blob.name} has far more pixels than the {max_pixels:,} that are allowed. Scale it down."
         ) from None
-    except Exception as error:  # on broken bytes decoders raise what they like; it is the file's fault
-        raise MediaError(
-            f"{blob.name} cannot be decoded: {str(error) or type(error).__name__}. Export or fetch it again."
-        ) from error
+    except Image.UnidentifiedImageError:
+        raise MediaError(f"{blob.name} is no PNG, JPEG or WebP image. Convert it to one.") from None
+    except Exception as error:  # on broken bytes decoders raise what they like, and quote them
+        raise MediaError(f"{blob.name} cannot be decoded. Export or fetch it again.") from error
 
 
 def _check_pixels(width: int, height: int, blob: Blob, max_pixels: int) -> None:

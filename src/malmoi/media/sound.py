@@ -16,6 +16,9 @@ from malmoi.media.sources import Blob, MediaSource, read_source
 
 MAX_BYTES = 50_000_000
 MAX_SECONDS = 1800.0  # 50 MB are 26 minutes of 16-bit samples at 16 kHz, but many hours of silence in FLAC
+# Of a channel, at the rate of the file: that, and not how long it lasts, takes memory. 30 minutes of silence at 48 kHz,
+# a FLAC of 272 kB, took 0.9 GB at the peak.
+MAX_SAMPLES = 1800 * 48_000
 RATES = range(1000, 384_001)  # of what is recorded; a made-up one would ask for filters of any size
 _LOUDEST = 1e12  # no sound, and sums of such numbers still fit into float32
 _UNKNOWN = 2**31 - 2**16  # bytes, from which on a size stands for "written while it was not known yet"
@@ -27,11 +30,13 @@ def load_sound(
     sample_rate: int = 16_000,
     max_bytes: int = MAX_BYTES,
     max_seconds: float = MAX_SECONDS,
+    max_samples: int = MAX_SAMPLES,
 ) -> Float32[np.ndarray, " samples"]:
     """The sound in a file, in bytes or in a `data:` URL, at `sample_rate` samples a second.
 
     Its channels are averaged. Integers become numbers from -1 to 1; a file of floats may leave that range, and
-    nothing is clipped.
+    nothing is clipped. `max_samples` is of a channel and before the rate is changed: 30 minutes at 48 kHz, but not at
+    96. Both limits are checked against what the file says of itself, before anything is decoded.
 
     >>> wav = "UklGRigAAABXQVZFZm10IBAAAAABAAEAgD4AAAB9AAACABAAZGF0YQQAAAAAAABA"
     >>> load_sound(f"data:audio/wav;base64,{wav}").tolist()    # two samples of 16 bits: 0 and 16,384
@@ -41,7 +46,7 @@ def load_sound(
         MediaError: not one of the three formats, broken, cut off, without samples, above a limit; or no soundfile.
     """
     blob = read_source(source, max_bytes=max_bytes)
-    samples, source_rate = _decode(blob, max_seconds)
+    samples, source_rate = _decode(blob, max_seconds, max_samples)
     if len(samples) == 0:
         raise MediaError(f"{blob.name} holds no samples. Give a sound that lasts.")
     if not (np.abs(samples) < _LOUDEST).all():
@@ -51,23 +56,22 @@ def load_sound(
     return resample(samples, source_rate=source_rate, target_rate=sample_rate)
 
 
-def _decode(blob: Blob, max_seconds: float) -> tuple[Float32[np.ndarray, " samples"], int]:
+def _decode(blob: Blob, max_seconds: float, max_samples: int) -> tuple[Float32[np.ndarray, " samples"], int]:
     if not (blob.data[:4] in (b"fLaC", b"OggS") or (blob.data[:4] == b"RIFF" and blob.data[8:12] == b"WAVE")):
         raise MediaError(
-            f"{blob.name} is no WAV, FLAC or OGG sound: it begins with {blob.data[:12]!r}. "
-            "Convert it, for example: ffmpeg -i IN out.flac."
+            f"{blob.name} is no WAV, FLAC or OGG sound. Convert it, for example: ffmpeg -i IN out.flac."
         )
     soundfile = library("soundfile")
     try:
         # Infinities of two channels may cancel to NaN, which is looked for later.
         with soundfile.SoundFile(BytesIO(blob.data)) as file, np.errstate(all="ignore"):
             num_frames, rate = file.frames, file.samplerate
-            _check_header(num_frames, rate, blob, max_seconds)
+            _check_header(num_frames, rate, blob, max_seconds, max_samples)
             # Mixed to one channel piece by piece: a thousand channels would not fit otherwise.
             pieces = file.blocks(max(1, 2**20 // file.channels), dtype="float32", always_2d=True)
             samples = np.concatenate([np.zeros(0, np.float32), *(piece.mean(axis=1) for piece in pieces)])
     except (soundfile.SoundFileError, RuntimeError) as error:
-        raise MediaError(f"{blob.name} cannot be decoded: {error}. Export or fetch it again.") from None
+        raise MediaError(f"{blob.name} cannot be decoded. Export or fetch it again.") from error
     # The decoder plays what was cut off as a shorter sound, and says nothing.
     if len(samples) < num_frames or _is_cut_off(blob.data):
         raise MediaError(
@@ -76,7 +80,7 @@ def _decode(blob: Blob, max_seconds: float) -> tuple[Float32[np.ndarray, " sampl
     return samples, rate
 
 
-def _check_header(num_frames: int, rate: int, blob: Blob, max_seconds: float) -> None:
+def _check_header(num_frames: int, rate: int, blob: Blob, max_seconds: float, max_samples: int) -> None:
     if rate not in RATES:
         raise MediaError(
             f"{blob.name} claims {rate:,} samples a second. Read are {RATES[0]:,} to {RATES[-1]:,}; export it again."
@@ -87,6 +91,11 @@ def _check_header(num_frames: int, rate: int, blob: Blob, max_seconds: float) ->
         raise MediaError(
             f"{blob.name} lasts {num_frames / rate:,.1f} s, and {max_seconds:,.1f} s are allowed. "
             "Cut it, or raise max_seconds."
+        )
+    if num_frames > max_samples:
+        raise MediaError(
+            f"{blob.name} has {num_frames:,} samples a channel, {rate:,} a second, and {max_samples:,} are allowed. "
+            "Write it at a lower rate (ffmpeg -i IN -ar 16000 out.flac), cut it, or raise max_samples."
         )
 
 

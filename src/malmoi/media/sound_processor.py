@@ -65,6 +65,16 @@ class SoundProcessor:
         """
         return self.chunk_samples // self.hop_length
 
+    def frames_of_sound(self, num_samples: int) -> list[int]:
+        """How many frames of each chunk are sound, known before anything is computed.
+
+        >>> SoundProcessor().frames_of_sound(31 * 16_000)
+        [3000, 100]
+        """
+        num_full, rest = divmod(num_samples, self.chunk_samples)
+        of_rest = [min(self.num_frames, -(-rest // self.hop_length))] if rest else []
+        return [self.num_frames] * num_full + of_rest
+
     def __call__(self, sound: Float32[np.ndarray, " samples"]) -> SoundFeatures:
         """The features of `sound`, which must have `sample_rate`. Raises MediaError if it has no samples."""
         if len(sound) == 0:
@@ -72,7 +82,7 @@ class SoundProcessor:
         num_chunks = -(-len(sound) // self.chunk_samples)
         samples = np.zeros((num_chunks, self.chunk_samples), np.float32)
         samples.flat[: len(sound)] = sound
-        is_sound = (np.arange(samples.size) < len(sound)).reshape(samples.shape)
+        lengths = np.array(self.frames_of_sound(len(sound)))
         mel = [
             log_mel(
                 chunk,
@@ -83,4 +93,4 @@ class SoundProcessor:
             )
             for chunk in samples
         ]
-        return SoundFeatures(np.stack(mel), is_sound[:, :: self.hop_length][:, : self.num_frames])
+        return SoundFeatures(np.stack(mel), np.arange(self.num_frames) < lengths[:, None])

@@ -1,7 +1,8 @@
 """A path, bytes or a `data:` URL -> bytes, and not one byte more than allowed.
 
 The first step of everything in this folder. The size is checked before anything is read or decoded: of a file by
-what the file system says, of a URL by its length. Nothing is ever fetched. Read next: `image.py`, `sound.py`.
+what the file system says, of a URL by its length. Nothing is ever fetched, and no error quotes what is inside.
+Read next: `image.py`, `sound.py`.
 """
 
 import base64
@@ -30,7 +31,7 @@ def read_source(source: MediaSource, *, max_bytes: int) -> Blob:
     """The bytes that `source` means: itself, the content of a file, or that of a `data:` URL.
 
     A string is a path unless it begins with `data:`. It is opened wherever it points, so a server hands a
-    stranger's string to `read_data_url` instead.
+    stranger's string to `read_data_url` instead, and `LLM.chat` opens none (`llm/parts.py`).
 
     >>> read_source("data:,%EB%A7%90", max_bytes=3).data.decode()
     '말'
@@ -40,17 +41,32 @@ def read_source(source: MediaSource, *, max_bytes: int) -> Blob:
     malmoi.core.errors.MediaError: https://example.com/cat.png is a URL, and nothing is fetched. Download it ...
 
     Raises:
-        MediaError: another kind of URL, no regular file, more than `max_bytes`, or nothing at all.
+        MediaError: another kind of object or URL, no regular file, more than `max_bytes`, or nothing at all.
     """
     if isinstance(source, bytes):
         return _checked(Blob(source, f"what was given ({len(source):,} bytes)"), max_bytes)
-    if isinstance(source, str) and source[:5].lower() == "data:":
+    if isinstance(source, str) and is_data_url(source):
         return read_data_url(source, max_bytes=max_bytes)
     if isinstance(source, str) and _SCHEME.match(source):
         raise MediaError(
             f"{_shorten(source)} is a URL, and nothing is fetched. Download it and give the file's path or bytes."
         )
-    return _checked(_read_file(Path(source), max_bytes), max_bytes)
+    try:
+        path = Path(source)
+    except TypeError:
+        raise MediaError(
+            f"{type(source).__name__} is no image or sound. Give a path, the bytes of a file or a data: URL."
+        ) from None
+    return _checked(_read_file(path, max_bytes), max_bytes)
+
+
+def is_data_url(text: str) -> bool:
+    """Whether `text` says that it is one.
+
+    >>> is_data_url("DATA:,a"), is_data_url("data.png")
+    (True, False)
+    """
+    return text[:5].lower() == "data:"
 
 
 def read_data_url(url: str, *, max_bytes: int) -> Blob:
@@ -64,11 +80,12 @@ def read_data_url(url: str, *, max_bytes: int) -> Blob:
     Raises:
         MediaError: not such a URL, characters that do not belong in it, more than `max_bytes`, or nothing at all.
     """
-    name = _shorten(url)
+    name = f"a data: URL of {len(url):,} characters"
     head, comma, payload = url.partition(",")
-    if head[:5].lower() != "data:" or not comma:
+    if not is_data_url(url) or not comma:
         raise MediaError(
-            f"{name} is not a data: URL. Write data:image/png;base64,... or data:audio/wav;base64,..."
+            f"a string of {len(url):,} characters is not a data: URL. Write data:image/png;base64,... or "
+            "data:audio/wav;base64,..."
         )
     is_base64 = head.lower().endswith(";base64")
     num_bytes = len(payload) - 2 * payload.count("%")  # of three characters each is left one byte

@@ -95,7 +95,7 @@ class VisionTower(Stack):
     def forward(self, images: Float[Tensor, "B C rows columns"]) -> EncoderOutput:
         """The states of every patch, and the image's vector. Raises RequestError for another size."""
         hidden = self.hidden(images, self.context(images))
-        return EncoderOutput(hidden=hidden, logits=None if self.head is None else self.head(hidden))
+        return EncoderOutput(hidden=hidden, pooled=None if self.head is None else self.head(hidden))
 
     def context(self, images: Float[Tensor, "B C rows columns"]) -> Context:
         """Every image a row of patches."""
@@ -151,7 +151,7 @@ class AttentionPool(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """Images -> features for a decoder: states of some layers of a tower, side by side, through a projector.
+    """Images -> the features of each for a decoder: states of some layers of a tower, side by side, projected.
 
     `layers` count blocks as `VisionTower.states_after` does; `num_skipped` states in front, the class token's, are
     left out.
@@ -172,11 +172,16 @@ class ImageEncoder(nn.Module):
         self.tower, self.projector = tower, projector
         self.layers, self.num_skipped = tuple(layers), num_skipped
 
-    def forward(self, images: Float[Tensor, "B C rows columns"]) -> Float[Tensor, "features D"]:
-        """The features of all images, end to end. Raises RequestError for images of another size."""
+    @property
+    def num_features(self) -> int:
+        """Of each image."""
+        return self.tower.max_positions - self.num_skipped
+
+    def forward(self, images: Float[Tensor, "B C rows columns"]) -> list[Float[Tensor, "features D"]]:
+        """The features of each image. Raises RequestError for images of another size."""
         states = self.tower.states_after(self.layers, images)
         features: Tensor = self.projector(torch.cat(states, dim=-1)[:, self.num_skipped :])
-        return features.flatten(0, 1)
+        return list(features)
 
 
 def num_patches(image_size: int, patch_size: int) -> int:

@@ -7,7 +7,7 @@ UTF-8. Read next: plain.py (what keeps special tokens out), decoding.py (the byt
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,25 @@ class Tokenizer:
             return Tokenizer(source, config)
         except TokenizerError as problem:
             raise TokenizerError(f"{file}: {problem}") from problem
+
+    def with_special(self, token_ids: Iterable[int]) -> "Tokenizer":
+        """Return a tokenizer with the same ids to which these tokens are control tokens too, or this one if they are.
+
+        A model's placeholder of an image is often one that the file does not call special, and `encode` would find
+        it in what somebody typed. Ids that no token has are passed over: nobody can type them.
+        """
+        names = {i: self._trusted.id_to_token(i) for i in token_ids if i not in self._special_ids}
+        if not any(names.values()):
+            return self
+        content = json.loads(self._source)
+        added = {token["id"]: token for token in content["added_tokens"]}
+        flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+        for token_id, name in names.items():
+            if name is not None:
+                as_it_was = added.get(token_id, {"id": token_id, "content": name, **flags})
+                added[token_id] = as_it_was | {"special": True}
+        content["added_tokens"] = [added[i] for i in sorted(added)]
+        return Tokenizer(json.dumps(content), self.config)
 
     def save(self, directory: str | Path) -> None:
         """Write tokenizer.json, exactly as it was read or trained, and tokenizer_config.json.
