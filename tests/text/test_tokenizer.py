@@ -132,8 +132,8 @@ def test_a_word_of_the_model_can_be_made_special_and_an_id_of_nothing_is_passed_
 def test_imported_text_is_the_librarys(imported: Imported, text: str) -> None:
     ours, theirs = imported
     ids = theirs.encode(text, add_special_tokens=False).ids
-    if "é" in text and "é" in theirs.get_vocab():
-        return  # see the next test
+    if "é" in theirs.get_vocab() and ("é" in text or 0xE9 in text.encode()):
+        return  # see the next test: the added token and the byte 0xE9 may even have one id
     assert ours.decode(ids) == theirs.decode(ids, skip_special_tokens=False)
     assert ours.decode(ids, skip_special=True) == theirs.decode(ids, skip_special_tokens=True)
 
