@@ -28,10 +28,11 @@ def batches(model: Model, inputs: dict[str, Tensor]) -> Iterator[dict[str, Any]]
 
 
 def outputs(model: Model, call: Callable[..., Any], batch: dict[str, Any]) -> list[Tensor]:
-    """Logits or states, and the gradient of every parameter."""
+    """What the head makes, or states, and the gradient of every parameter."""
     model.zero_grad()
     out = call(**batch)
-    values = out.hidden if out.logits is None else out.logits
+    made = [getattr(out, name, None) for name in ("logits", "pooled", "hidden")]
+    values = next(tensor for tensor in made if tensor is not None)
     values.log_softmax(-1)[..., 0].sum().backward()
     # Compiled, an expert that nobody chose has a gradient, of zeros.
     grads = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.parameters()]

@@ -186,12 +186,12 @@ def inputs_of() -> Callable[[Case, Model], Inputs]:
 
 @pytest.fixture(scope="session")
 def call() -> Callable[[Model, Inputs], Tensor]:
-    """A function from a model and its inputs to its logits, or its states where it has no head."""
+    """A function from a model and its inputs to what its head makes, or its states where it has none."""
 
     def run(model: Model, inputs: Inputs) -> Tensor:
         out = model(**inputs)
-        logits: Tensor | None = out.logits
-        return out.hidden if logits is None else logits
+        made: list[Tensor | None] = [getattr(out, name, None) for name in ("logits", "pooled", "hidden")]
+        return next(tensor for tensor in made if tensor is not None)
 
     return run
 

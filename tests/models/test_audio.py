@@ -136,6 +136,13 @@ def test_a_prompt_with_other_places_than_the_sound_fills_is_refused(both: Any) -
         ours(prompt(4), audio=spectrograms, audio_mask=mask)
 
 
+def test_sounds_of_several_lengths_lie_within_their_rows(both: Any) -> None:
+    ours, _ = both
+    spectrograms, mask = sounds(20, 8)
+    with pytest.raises(RequestError, match="the 5 features of image or sound 0 find 2 placeholders"):
+        ours(prompt(2, 5), audio=spectrograms, audio_mask=mask)
+
+
 def test_silence_within_a_sound_is_refused(both: Any) -> None:
     ours, _ = both
     spectrograms, mask = sounds(20)

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from malmoi.core.config import from_mapping, to_mapping
-from malmoi.core.errors import ConfigError
+from malmoi.core.errors import ConfigError, RequestError
 from malmoi.models import build_model, count_parameters, family_names, initialise, load_model, save_model
 from malmoi.models.registry import family_of, find_family
-from malmoi.nn.stack import Model
+from malmoi.nn.stack import Model, Stack
 
 Inputs = dict[str, Tensor]
 Call = Callable[[Model, Inputs], Tensor]
@@ -53,6 +53,17 @@ def test_the_output_is_finite_and_in_the_precision_of_the_weights(
 
 def test_the_same_forward_gives_the_same_bits(model: Model, inputs: Inputs, call: Call) -> None:
     assert torch.equal(output(call, model, inputs), output(call, model, inputs))
+
+
+def test_nothing_to_compute_is_refused(case: Any, model: Model, inputs: Inputs, call: Call) -> None:
+    """A batch without rows, a row without tokens, and rows whose tokens are all padding."""
+    with pytest.raises(RequestError, match="nothing to compute: 0 rows of"):
+        call(model, {name: tensor[:0] for name, tensor in inputs.items()})
+    if case.inputs is None:
+        with pytest.raises(RequestError, match="nothing to compute: 2 rows of 0 tokens"):
+            call(model, {name: tensor[:, :0] for name, tensor in inputs.items()})
+        with pytest.raises(RequestError, match="row 0 of the mask has no real token"):
+            model(**inputs, mask=torch.zeros_like(inputs["tokens"], dtype=torch.bool))
 
 
 def test_gradients_are_finite_and_reach_every_parameter(
@@ -93,6 +104,31 @@ def test_bf16_weights_run_and_stay_near_fp32(
     out = output(call, model, inputs)
     assert model.dtype == out.dtype == torch.bfloat16
     assert_close(out, wanted, tolerance=case.bf16_tolerance)
+
+
+def test_bf16_activations_reach_every_block_and_train_fp32_weights(
+    case: Any, model: Model, inputs: Inputs, call: Call, assert_close: Callable[..., None]
+) -> None:
+    wanted, seen = output(call, model, inputs), []
+    model.compute_dtype = torch.bfloat16
+    assert model.compute_dtype == torch.bfloat16
+    for stack in model.modules():
+        for block in stack.blocks if isinstance(stack, Stack) else ():
+            block.register_forward_hook(lambda block, args, x: seen.append(x.dtype))
+    out = call(model, inputs)
+    assert model.dtype == torch.float32
+    assert out.dtype == torch.bfloat16
+    assert set(seen) == {torch.bfloat16}
+    assert_close(out, wanted, tolerance=case.bf16_tolerance)
+    out.float().square().sum().backward()
+    for name, parameter in model.named_parameters():
+        if case.may_lack_gradient(name):
+            continue
+        if parameter.grad is None:
+            assert ".experts." in name  # nobody chose it
+            continue
+        assert parameter.grad.dtype == torch.float32, name
+        assert parameter.grad.isfinite().all(), name
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -172,8 +208,7 @@ def test_initial_weights_depend_on_the_seed_alone(case: Any, inputs: Inputs, cal
     second = build_model(case.config)
     with torch.no_grad():
         for parameter in second.parameters():
-            if parameter.requires_grad:
-                parameter.fill_(torch.nan)
+            parameter.fill_(torch.nan)
     initialise(second, seed=5)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     other = initialise(build_model(case.config), seed=6)

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModel, SiglipVisionConfig, SiglipVisionModel
 
 from malmoi.core.errors import ConfigError, RequestError
-from malmoi.models import build_model, count_parameters, load_config, load_model, save_model
+from malmoi.models import build_model, count_parameters, initialise, load_config, load_model, save_model
 from malmoi.models.clip import ClipConfig, clip_vit_l_14_336
 from malmoi.models.llama import LlamaConfig
 from malmoi.models.llava import LlavaConfig, llava_1_5_7b
@@ -83,7 +83,11 @@ def test_the_states_after_every_layer_are_the_references(
     ours, pixels = load_model(tmp_path), images(2, 12)
     assert isinstance(ours, VisionTower)
     wanted = theirs(pixels, output_hidden_states=True)
-    assert_close(ours(pixels).hidden, wanted.last_hidden_state)
+    out = ours(pixels)
+    assert_close(out.hidden, wanted.last_hidden_state)
+    assert out.pooled is not None
+    assert_close(out.pooled, wanted.pooler_output)
+    assert out.logits is None
     for state, their_state in zip(ours.states_after(range(4), pixels), wanted.hidden_states, strict=True):
         assert_close(state, their_state)
 
@@ -113,6 +117,23 @@ def test_an_image_makes_as_many_features_as_the_configuration_says(
     config = replace(LLAVA, vision=tower, strategy=strategy, vision_layers=layers)
     features = build_model(config).encode(images=images(2, 11))["images"]
     assert features.shape == (2 * config.num_image_tokens, TEXT.hidden_size)
+
+
+def test_a_residual_stream_begins_as_deep_as_its_own_stack_is() -> None:
+    """The decoder as it would alone, the tower as it would alone; a projector writes into no stream."""
+    model = initialise(
+        build_model(replace(LLAVA, vision=replace(LLAVA.vision, hidden_size=96))), seed=0, std=1.0
+    )
+    deviations = {name: p.std().item() for name, p in model.named_parameters() if p.ndim == 2}
+    tower = "encoders.images.tower.blocks.0."
+    for name, num_sublayers in {
+        "blocks.0.attention.mixer.out.weight": 4,
+        "blocks.1.ffn.mixer.down.weight": 4,
+        f"{tower}attention.mixer.out.weight": 6,
+        f"{tower}ffn.mixer.down.weight": 6,
+        "encoders.images.projector.down.weight": 1,
+    }.items():
+        assert deviations[name] * num_sublayers**0.5 == pytest.approx(1.0, abs=0.1), name
 
 
 def test_without_an_image_it_is_its_decoder(model: Multimodal) -> None:
@@ -176,6 +197,26 @@ def test_as_many_images_as_the_prompt_has_places_for(
     )
     with pytest.raises(RequestError, match=message):
         model(prompt(*words), images=images(number))
+
+
+def test_an_image_lies_within_a_row(model: Multimodal) -> None:
+    """Of 3 and 5 places, 8 in all, one image would fill the first row and spill into the second."""
+    tokens = torch.randint(IMAGE, (2, 9))
+    tokens[0, 1:4] = tokens[1, 2:7] = IMAGE
+    message = r"the 4 features of image or sound 0 find 3 placeholders \(id 60\) in row 0"
+    with pytest.raises(RequestError, match=message):
+        model(tokens, images=images(2))
+    with pytest.raises(RequestError, match=message):
+        model(tokens, images=images(2), mask=torch.ones_like(tokens, dtype=torch.bool))
+
+
+def test_places_that_nothing_fills_are_refused(model: Multimodal) -> None:
+    tokens = prompt(3, 4)
+    with pytest.raises(RequestError, match=r"places for images \(id 60\), but none were given"):
+        model(tokens)
+    with pytest.raises(RequestError, match=r"places for images \(id 60\), but none were given"):
+        model(tokens, mask=torch.ones_like(tokens, dtype=torch.bool))
+    assert logits(model, tokens, mask=tokens != IMAGE).isfinite().all()  # they are padding
 
 
 def test_a_medium_that_the_model_does_not_take_is_named(model: Multimodal) -> None:

@@ -139,6 +139,26 @@ def test_kernels_equal_the_reference_in_bf16(heads: tuple[int, int]) -> None:
     assert_twins(ragged_attention, ragged_attention_reference, (q, k, v), *spans, **rule)
 
 
+@pytest.mark.parametrize("soft_cap", [None, 50.0])
+def test_ragged_kernel_rounds_a_score_once(soft_cap: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With scores up to 16 that is 1.5 % of the largest output; each step of a cap in bf16 would make it more."""
+    monkeypatch.setattr(ragged, "QUERIES_PER_BLOCK", 256)
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, 512, 4, 64, generator=generator).bfloat16() for _ in "qkv")
+    rule = {"is_causal": True, "scale": 0.125, "soft_cap": soft_cap}
+    spans = offsets([512]), offsets([512])
+    wanted = ragged_attention_reference(3 * q.float(), k.float(), v.float(), *spans, **rule)
+    assert_same(ragged_attention(3 * q, k, v, *spans, **rule).float(), wanted, 1.5e-2)
+
+
+def test_the_reference_computes_in_fp32() -> None:
+    """Of bf16 operands it says what it says of the same numbers in fp32, rounded once, at the end."""
+    q, k, v = (draw(1, 9, 2, torch.bfloat16).detach() for _ in "qkv")
+    rule = {"is_causal": True, "scale": 0.3, "soft_cap": 5.0}
+    wanted = rows_attention_reference(q.float(), k.float(), v.float(), **rule)
+    assert torch.equal(rows_attention_reference(q, k, v, **rule), wanted.bfloat16())
+
+
 @pytest.mark.parametrize("is_causal", [True, False])
 def test_ragged_kernel_equals_the_reference_where_keys_are_fewer(is_causal: bool) -> None:
     """Queries without a causal order may outnumber the keys: cross-attention to something short."""

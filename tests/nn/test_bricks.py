@@ -120,6 +120,15 @@ def test_heads_that_cannot_be_shared_evenly_are_refused() -> None:
         attention(num_heads=12, num_kv_heads=5)
     with pytest.raises(ConfigError, match="hidden_size=100 is not divisible by num_heads=12.*such as 108"):
         head_width(100, 12)
+    with pytest.raises(ConfigError, match=r"num_heads=4 is not divisible by num_kv_heads=0.*\(1, 2, 4\)"):
+        attention(num_heads=4, num_kv_heads=0)
+
+
+def test_a_rule_that_nobody_can_obey_is_refused() -> None:
+    with pytest.raises(ConfigError, match="window=0: a query sees itself at least"):
+        AttentionRule(window=0)
+    with pytest.raises(ConfigError, match=r"soft_cap=0.0 is not above 0"):
+        AttentionRule(soft_cap=0.0)
 
 
 def test_a_cache_spec_counts_what_a_pool_takes() -> None:
@@ -133,6 +142,24 @@ def test_packed_positions_restart_and_lengths_are_those_of_the_sequence() -> Non
     assert context.positions.tolist() == [[0, 1, 2, 0, 0, 1]]
     assert context.sequence_lengths.tolist() == [[3, 3, 3, 1, 2, 2]]
     assert len(context.caches) == 2
+
+
+def test_a_step_without_tokens_is_refused() -> None:
+    with pytest.raises(RequestError, match="nothing to compute: 2 sequences without a token"):
+        Context.packed([0, 0], specs=[])
+    assert Context.packed([0, 2], specs=[SPEC]).positions.tolist() == [[0, 1]]
+
+
+def test_packed_sources_are_as_many_as_the_sequences_and_as_long_as_is_said() -> None:
+    source = torch.zeros(1, 5, 8)
+    with pytest.raises(AssertionError, match="how long each source is"):
+        Context.packed([3, 1], specs=[], source=source)
+    with pytest.raises(AssertionError, match="how long each source is"):
+        Context.packed([3, 1], specs=[], source_lengths=[4, 1])
+    with pytest.raises(AssertionError, match="every sequence has a source"):
+        Context.packed([3, 1], specs=[], source=source, source_lengths=[5])
+    with pytest.raises(AssertionError, match="end to end"):
+        Context.packed([3, 1], specs=[], source=source, source_lengths=[4, 2])
 
 
 def test_a_dense_context_counts_what_is_cached() -> None:

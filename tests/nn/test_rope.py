@@ -176,6 +176,20 @@ def test_rope_is_built_where_no_memory_is() -> None:
     assert all(rope.frequencies.device.type == "cpu" for rope in ropes)
 
 
+def test_rope_turns_where_its_positions_are() -> None:
+    """Built on the meta device it waits for weights, but shapes can be asked for before."""
+    with torch.device("meta"):
+        rope = Rope(RopeConfig(), HEAD_DIM)
+        positions = torch.zeros(1, 3, dtype=torch.long)
+    assert rope(positions, positions).cos.is_meta
+    assert rope(torch.zeros(1, 3, dtype=torch.long), torch.ones(1, 3, dtype=torch.long)).cos.eq(1).all()
+
+
+def longrope(**changes: Any) -> LongRopeScaling:
+    values = {"short_factor": (1.0, 1.0), "long_factor": (2.0, 4.0), "original_max_positions": 8}
+    return LongRopeScaling(factor=4.0, **(values | changes))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -183,6 +197,28 @@ def test_rope_is_built_where_no_memory_is() -> None:
         (lambda: RopeConfig(theta=0.0), "theta=0.0 is not above 1"),
         (lambda: LinearScaling(factor=0.0), "factor=0.0 of a rotary scaling is not above 0"),
         (lambda: Rope(RopeConfig(scaling=SCALINGS["longrope"][0]), 32), "short_factor has 8 numbers, but"),
+        (lambda: Rope(RopeConfig(scaling=longrope(long_factor=(2.0,))), 4), "long_factor has 1 numbers, but"),
+        (
+            lambda: longrope(long_factor=(2.0, 0.0)),
+            r"long_factor\[1\]=0.0 of a rotary scaling is not above 0",
+        ),
+        (lambda: longrope(original_max_positions=1), "original_max_positions=1 .* is not above 1"),
+        (lambda: longrope(attention_factor=-1.0), "attention_factor=-1.0 .* is not above 0"),
+        (lambda: LinearScaling(factor=float("inf")), "factor=inf .* is not above 0 and finite"),
+        (
+            lambda: Rope(RopeConfig(scaling=DynamicScaling(factor=2.0, max_positions=8)), 2),
+            "the one pair of head_dim=2 does not depend on it",
+        ),
+        (lambda: DynamicScaling(factor=2.0, max_positions=0), "max_positions=0 .* is not above 0"),
+        (
+            lambda: YarnScaling(factor=2.0, original_max_positions=0),
+            "original_max_positions=0 .* not above 0",
+        ),
+        (
+            lambda: YarnScaling(factor=2.0, original_max_positions=8, beta_slow=0.0),
+            "beta_slow=0.0 .* not above 0",
+        ),
+        (lambda: ProportionalScaling(partial_rotary_factor=1.5), "partial_rotary_factor=1.5 is no part"),
         (
             lambda: Llama3Scaling(
                 factor=8.0, low_freq_factor=4.0, high_freq_factor=1.0, original_max_positions=64

@@ -6,6 +6,7 @@ rules, and how its Hugging Face config reads and writes. It ends with `PRESETS`,
 `checkpoint.py`. Read next: `llama.py`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -15,10 +16,12 @@ from torch import Tensor, nn
 
 from malmoi.core.errors import ConfigError
 from malmoi.models.huggingface import ConfigReader
+from malmoi.nn.audio import StoredSinusoids
 from malmoi.nn.block import Residual
 from malmoi.nn.linear import Linear
+from malmoi.nn.moe import SigmoidRouter
 from malmoi.nn.norm import LayerNorm, OffsetRMSNorm, RMSNorm
-from malmoi.nn.stack import Model
+from malmoi.nn.stack import Model, Stack
 from malmoi.weights.rules import Rules
 
 C = TypeVar("C")
@@ -60,11 +63,10 @@ class Family(Generic[C]):
 def initialise(model: M, *, seed: int, std: float = 0.02) -> M:
     """Give a model on the CPU the weights that training starts from (mutates and returns it).
 
-    Embeddings and matrices are normal with deviation `std`; the matrices that write into the residual stream
-    are scaled down by the square root of how many there are, 2 * layers, so that its size does not grow with depth
-    (Radford et al. 2019, section 2.3). Biases are zero, norms one. The same seed gives the same weights, whatever
-    the model had
-    before and whatever else was drawn.
+    Embeddings and matrices are normal with deviation `std`; the matrices that write into a residual stream are
+    scaled down by the square root of how many of its sublayers do, 2 * layers, so that its size does not grow with
+    depth (Radford et al. 2019, section 2.3). A tower and a decoder have a stream each. Biases are zero, norms one. The
+    same seed gives the same weights, whatever the model had before and whatever else was drawn.
 
     >>> from malmoi.models import llama
     >>> model = llama.build(llama.sized(2, vocab_size=256, max_positions=64))
@@ -72,23 +74,46 @@ def initialise(model: M, *, seed: int, std: float = 0.02) -> M:
     0.02
     """
     generator = torch.Generator().manual_seed(seed)
-    num_residual = sum(isinstance(module, Residual) for module in model.modules())
-    residual_std = std / max(1, num_residual) ** 0.5
-    for name, module in model.named_modules():
+    num_beside = residual_writers(model)
+    for module in model.modules():
         if isinstance(module, Linear | nn.Conv1d):
-            writes_residual = name.endswith((".out", ".down"))
-            module.weight.normal_(std=residual_std if writes_residual else std, generator=generator)
+            module.weight.normal_(std=std / num_beside.get(module, 1) ** 0.5, generator=generator)
             if module.bias is not None:
                 module.bias.zero_()
         elif isinstance(module, nn.Embedding):
             module.weight.normal_(std=std, generator=generator)
-        elif isinstance(module, LayerNorm):
+        elif isinstance(module, LayerNorm | StoredSinusoids | SigmoidRouter):
             module.reset_parameters()
         elif isinstance(module, RMSNorm):
             module.weight.fill_(1.0)
         elif isinstance(module, OffsetRMSNorm):
             module.weight.zero_()
     return model
+
+
+def residual_writers(model: Model) -> dict[nn.Module, int]:
+    """Each matrix that writes into a residual stream, and how many sublayers write into that one.
+
+    >>> from malmoi.models import llama
+    >>> model = llama.build(llama.sized(2, vocab_size=256, max_positions=64))
+    >>> set(residual_writers(model).values()), len(residual_writers(model))
+    ({4}, 4)
+    """
+    # The innermost stack, which comes last, is the one whose stream it is.
+    stack_of = {
+        sublayer: stack
+        for stack in model.modules()
+        if isinstance(stack, Stack)
+        for sublayer in stack.modules()
+        if isinstance(sublayer, Residual)
+    }
+    num_sublayers = Counter(stack_of.values())
+    return {
+        module: num_sublayers[stack]
+        for sublayer, stack in stack_of.items()
+        for name, module in sublayer.named_modules()
+        if name.endswith((".out", ".down"))
+    }
 
 
 def require_kind(model: Model, kind: type[M], *, for_what: str) -> M:
@@ -104,14 +129,14 @@ def require_kind(model: Model, kind: type[M], *, for_what: str) -> M:
     """
     if not isinstance(model, kind):
         raise ConfigError(
-            f"{for_what} takes a model of the kind {kind.__name__}, and this one is of the kind {type(model).__name__}. "
-            "Use another model."
+            f"{for_what} takes a model of the kind {kind.__name__}, and this one is of the kind "
+            f"{type(model).__name__}. Use another model."
         )
     return model
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Trainable numbers, a tied matrix counted once.
+    """Numbers that training changes or a checkpoint stores, frozen ones too; a tied matrix is counted once.
 
     >>> count_parameters(nn.Linear(3, 2))
     8

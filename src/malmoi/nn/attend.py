@@ -12,6 +12,7 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
+from malmoi.core.errors import ConfigError
 from malmoi.nn.cache import KeyValues, Rows
 from malmoi.nn.kernels.ragged import ragged_attention
 from malmoi.nn.kernels.rows import rows_attention
@@ -27,7 +28,7 @@ class AttentionRule:
     A causal query sees itself and what came before; with a `window` only itself and the `window - 1` positions
     before it (Mistral, arXiv:2310.06825, section 2), or, not causal, as many on both sides. `scale=None` means
     1 / sqrt(head_dim). `soft_cap` bends a score s to cap * tanh(s / cap), so that none is larger (Gemma 2,
-    arXiv:2408.00118, section 2).
+    arXiv:2408.00118, section 2). Raises ConfigError for a window without a position and a cap that is not above 0.
 
     >>> AttentionRule().scale_for(head_dim=64)
     0.125
@@ -37,6 +38,16 @@ class AttentionRule:
     window: int | None = None
     scale: float | None = None
     soft_cap: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.window is not None and self.window < 1:
+            raise ConfigError(
+                f"window={self.window}: a query sees itself at least. Use 1 or more, or None to see all."
+            )
+        if self.soft_cap is not None and not self.soft_cap > 0:
+            raise ConfigError(
+                f"soft_cap={self.soft_cap} is not above 0. Gemma 2 has 50.0; None bends nothing."
+            )
 
     def scale_for(self, head_dim: int) -> float:
         return head_dim**-0.5 if self.scale is None else self.scale

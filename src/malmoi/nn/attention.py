@@ -51,7 +51,7 @@ class Attention(CachedLayer):
         score_bias: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        if num_heads % num_kv_heads:
+        if num_kv_heads < 1 or num_heads % num_kv_heads:
             divisors = ", ".join(str(n) for n in range(1, num_heads + 1) if num_heads % n == 0)
             raise ConfigError(
                 f"num_heads={num_heads} is not divisible by num_kv_heads={num_kv_heads}. "
@@ -92,6 +92,11 @@ class CrossAttention(Attention):
     The keys of `context.source` are stored as those of tokens are: in the first step there are states, later none,
     so the projections of an empty source cost nothing and the cache gives what it has. Positions are not rotated,
     and there is no order between the two sequences.
+
+    >>> cross, states = CrossAttention(hidden_size=8, num_heads=2, head_dim=4), torch.ones(1, 5, 8)
+    >>> context = Context.rows(1, 3, specs=[cross.cache_spec], source=states)
+    >>> cross(torch.ones(1, 3, 8), context).shape      # three tokens look at five states
+    torch.Size([1, 3, 8])
     """
 
     def __init__(

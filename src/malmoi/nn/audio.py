@@ -112,10 +112,17 @@ class StoredSinusoids(nn.Module):
         super().__init__()
         if hidden_size % 2:
             raise ConfigError(f"hidden_size={hidden_size} is odd, and sines come in pairs. Use an even one.")
+        self.table = nn.Parameter(torch.empty(num_positions, hidden_size), requires_grad=False)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """The sinusoids."""
+        num_positions, hidden_size = self.table.shape
         half = hidden_size // 2
         frequencies = 10_000 ** -(torch.arange(half) / max(1, half - 1))
         angles = torch.arange(num_positions)[:, None] * frequencies
-        self.table = nn.Parameter(torch.cat([angles.sin(), angles.cos()], dim=1), requires_grad=False)
+        self.table.copy_(torch.cat([angles.sin(), angles.cos()], dim=1))
 
     def forward(self, x: Float[Tensor, "B T D"], context: Context) -> Float[Tensor, "B T D"]:
         return x + self.table[context.positions]
@@ -124,9 +131,10 @@ class StoredSinusoids(nn.Module):
 class AudioToText(EncoderDecoder):
     """An encoder-decoder whose source is a sound: `model(tokens, audio=spectrograms)`.
 
-    To whoever generates it is an `EncoderDecoder`: `encode` takes the spectrograms.
+    To whoever generates it is an `EncoderDecoder` whose `encode` takes spectrograms.
     """
 
+    has_token_source = False
     encoder: AudioEncoder
 
     def __init__(self, *, encoder: AudioEncoder, decoder: Decoder) -> None:
@@ -153,7 +161,7 @@ class AudioToText(EncoderDecoder):
 
 
 class SoundEncoder(nn.Module):
-    """Sounds -> features for a decoder: each two states of a tower averaged, normalised, and through a projector.
+    """Sounds -> the features of each for a decoder: pairs of a tower's states averaged, normalised and projected.
 
     Qwen2-Audio (Chu et al. 2024, arXiv:2407.10759, section 2), whose features are of 40 ms each.
     """
@@ -164,13 +172,15 @@ class SoundEncoder(nn.Module):
 
     def forward(
         self, audio: Float[Tensor, "B mels frames"], *, audio_mask: Bool[Tensor, "B frames"] | None = None
-    ) -> Float[Tensor, "features D"]:
-        """The features of all sounds, end to end; of each `num_sound_features` of its frames. Raises as the tower."""
+    ) -> list[Float[Tensor, "_ D"]]:
+        """The features of each sound, `num_sound_features` of its frames. Raises as the tower."""
         pairs = F.avg_pool1d(self.tower(audio, mask=audio_mask).mT, 2).mT
+        if audio_mask is None:
+            return list(self.projector(self.norm(pairs)))
         # Of a pair's four frames the third is the first that its second state is made for.
-        kept = pairs.flatten(0, 1) if audio_mask is None else pairs[audio_mask[:, 2::4]]
-        features: Tensor = self.projector(self.norm(kept))
-        return features
+        is_kept = audio_mask[:, 2::4]
+        features: Tensor = self.projector(self.norm(pairs[is_kept]))
+        return list(torch.split(features, is_kept.sum(dim=1).tolist()))
 
 
 def num_sound_features(num_frames: int) -> int:

@@ -9,6 +9,17 @@ knows neither. Where the norm stands is what tells them apart:
     Sandwich   x + post(mixer(pre(x)))         Gemma 2 and 3
 
 Read next: `stack`, which runs the blocks; `models/llama.py`, which fills them.
+
+With a norm to 1, a mixer that doubles, and 3 in the stream:
+
+>>> class Double(nn.Module):
+...     def forward(self, x, context):
+...         return 2 * x
+>>> x, context = torch.full((1, 1, 1), 3.0), Context.rows(1, 1, specs=[])
+>>> norm, mixer = nn.RMSNorm(1, elementwise_affine=False), Double()
+>>> sublayers = [PreNorm(norm, mixer), PostNorm(mixer, norm), Reordered(mixer, norm), Sandwich(norm, mixer, norm)]
+>>> [sublayer(x, context).item() for sublayer in sublayers]       # 3 + 2 x 1, 9 -> 1, 3 + 1, 3 + 1
+[5.0, 1.0, 4.0, 4.0]
 """
 
 from jaxtyping import Float
@@ -80,7 +91,13 @@ class Sandwich(Residual):
 class Block(nn.Module):
     """Named residual sublayers, run in the order in which they are given. The names become parameter names.
 
-    The usual two: `Block(attention=PreNorm(norm, attention), ffn=PreNorm(norm, mlp))`.
+    The usual two are attention and a feed-forward network:
+
+    >>> from malmoi.nn.mlp import GatedMLP
+    >>> from malmoi.nn.norm import RMSNorm
+    >>> block = Block(ffn=PreNorm(RMSNorm(4, eps=1e-5), GatedMLP(4, 8, bias=False)))
+    >>> block(torch.ones(1, 3, 4), Context.rows(1, 3, specs=[])).shape, next(iter(block.state_dict()))
+    (torch.Size([1, 3, 4]), 'ffn.norm.weight')
     """
 
     def __init__(self, **sublayers: nn.Module) -> None:

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
+from malmoi.core.errors import RequestError
 from malmoi.nn.cache import CacheSpec, LayerCache
 from malmoi.nn.rope import Rotation
 from malmoi.nn.splice import Splice
@@ -34,11 +35,18 @@ class Context:
             none are left, and its length is 0.
         token_types: which of its parts a token belongs to, question or answer, where the embedding asks (BERT).
         splice: what stands in the place of some tokens' embeddings: an image's or a sound's features.
-        router_logits: a list that each router appends its scores to, where somebody wants them.
+        router_logits: a list that each router's scores are appended to, where somebody wants them.
         rotations: filled once a forward by the stack, so that layers share the cosines.
 
     A step of the engine is packed too, with its own caches: `Context(positions=..., sequence_lengths=...,
-    caches=[pool.at(step) for pool in pools])`.
+    caches=[pool.at(step) for pool in pools])`. One sequence decodes its 6th token, another prefills 3:
+
+    >>> from malmoi.nn.rope import Rope, RopeConfig
+    >>> positions, lengths = torch.tensor([[5, 0, 1, 2]]), torch.tensor([[6, 3, 3, 3]])
+    >>> context = Context(positions=positions, sequence_lengths=lengths, caches=[])
+    >>> rope = Rope(RopeConfig(), head_dim=4)           # two pairs, of which the slow one turns by 0.01 a position
+    >>> context.rotated(nn.ModuleDict({"default": rope})).rotations["default"].sin[0, :, 0, 1]
+    tensor([0.0500, 0.0000, 0.0100, 0.0200])
     """
 
     positions: Int[Tensor, "B T"]
@@ -64,10 +72,13 @@ class Context:
     ) -> "Context":
         """`num_rows` sequences of `length` new tokens; `num_cached` earlier ones of each are already in `caches`.
 
+        Raises RequestError if that is no token at all.
+
         >>> Context.rows(1, 3, specs=[]).positions
         tensor([[0, 1, 2]])
         """
         assert caches is not None or num_cached == 0, "num_cached positions, but no cache that holds them"
+        _require_tokens(num_rows * length, f"{num_rows} rows of {length} tokens")
         end = num_cached + length
         positions = torch.arange(num_cached, end, device=device).expand(num_rows, -1)
         return cls(
@@ -113,11 +124,19 @@ class Context:
     ) -> "Context":
         """Whole sequences of `lengths` tokens end to end, none cached: what packed training passes.
 
-        With `source`, the encoder's states of as many sequences end to end, of `source_lengths`.
+        With `source`, the encoder's states of as many sequences end to end, of `source_lengths`. Raises RequestError if
+        there is no token at all.
 
         >>> Context.packed([3, 2], specs=[]).positions
         tensor([[0, 1, 2, 0, 1]])
         """
+        _require_tokens(sum(lengths), f"{len(lengths)} sequences without a token")
+        assert (source is None) == (source_lengths is None), (
+            "the states of sources, and how long each source is"
+        )
+        if source is not None and source_lengths is not None:
+            assert len(source_lengths) == len(lengths), "every sequence has a source"
+            assert sum(source_lengths) == source.shape[1], "the sources lie end to end"
         sizes = torch.tensor(lengths, dtype=torch.long)
         offsets = offsets_of(lengths)
         source_offsets = None if source_lengths is None else offsets_of(source_lengths)
@@ -138,6 +157,11 @@ class Context:
             self,
             rotations={name: rope(self.positions, self.sequence_lengths) for name, rope in ropes.items()},
         )
+
+
+def _require_tokens(number: int, found: str) -> None:
+    if not number:
+        raise RequestError(f"there is nothing to compute: {found}. Give a token or more.")
 
 
 def offsets_of(lengths: Sequence[int]) -> Int[Tensor, " offsets"]:

@@ -1,4 +1,4 @@
-"""Token ids -> vectors, and what some families add to them: positions, token types, a scale, a norm.
+"""Token ids -> vectors, the features that replace some, and what families add: positions, token types, a norm.
 
 Place in the flow: the first thing that a stack's `hidden` calls. Read next: `block`.
 """
@@ -15,9 +15,15 @@ class Embedding(nn.Module):
     """`norm(scale * tokens[id] + positions + types)`; what a family does not have is left out.
 
     `positions` is a module from positions (B, T) to vectors, learned (`LearnedPositions`) or not
-    (`SinusoidalPositions`). `num_types` is how many token types there are (BERT's two sentences).
+    (`SinusoidalPositions`). `num_types` is how many token types there are (BERT's two sentences). Features of an image
+    or a sound (`Context.splice`) stand for `scale * tokens[id]`: where they stand, their positions say.
 
     Raises RequestError for an id outside of the vocabulary.
+
+    >>> embedding, ids = Embedding(10, 4, scale=2.0), torch.tensor([[3, 7]])
+    >>> x = embedding(ids, Context.dense(ids, specs=[]))
+    >>> torch.equal(x[0, 1], 2 * embedding.tokens.weight[7])
+    True
     """
 
     def __init__(
@@ -41,6 +47,8 @@ class Embedding(nn.Module):
         x: Tensor = self._look_up(tokens)
         if self.scale != 1.0:
             x = x * torch.tensor(self.scale, dtype=x.dtype)  # rounded as the weights are, as Gemma does
+        if context.splice is not None:
+            x = context.splice.into(x)
         if self.positions is not None:
             x = x + self.positions(context.positions).to(x.dtype)
         if self.types is not None:

@@ -135,6 +135,11 @@ class SigmoidRouter(Router):
         super().__init__(num_experts=num_experts, **rest)
         self.bias = nn.Parameter(torch.zeros(num_experts), requires_grad=False)
 
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """No expert is preferred."""
+        self.bias.zero_()
+
     def forward(self, x: Float[Tensor, "tokens D"]) -> Routing:
         logits = self.logits(x)
         scores = logits.sigmoid()

@@ -10,12 +10,14 @@ Each encoder makes features as wide as the decoder's embeddings; they stand in t
 from collections.abc import Mapping
 from dataclasses import replace
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from malmoi.core.errors import ConfigError, RequestError
 from malmoi.nn.cache import CacheSpec
 from malmoi.nn.context import Context
+from malmoi.nn.padding import Padding
 from malmoi.nn.splice import Splice
 from malmoi.nn.stack import Decoder, Output, caching_layers
 
@@ -23,11 +25,21 @@ from malmoi.nn.stack import Decoder, Output, caching_layers
 class Multimodal(Decoder):
     """A decoder with `encoders` by the name of the medium ("images", "audio"), one placeholder id each.
 
-    An encoder is a module from a medium's tensors to features (number of features, D), in the order of the prompt.
-    Called with `audio=...` and `audio_mask=...`, a model hands both to `encoders["audio"]`. Liu et al. 2023,
-    arXiv:2304.08485, section 4.1. The parts of `decoder`, a text model as its family builds it, become this one's.
+    An encoder is a module from a medium's tensors to the features (number of features, D) of each image or sound, in
+    the order of the prompt. Called with `audio=...` and `audio_mask=...`, a model hands both to `encoders["audio"]`.
+    Liu et al. 2023, arXiv:2304.08485, section 4.1. The parts of `decoder`, a text model as its family builds it, become
+    this one's.
 
     Raises ConfigError if `decoder` is more than a decoder of text, or does not have an id.
+
+    >>> from malmoi.models import llama
+    >>> class Colour(nn.Module):                       # of an image of three numbers, two features
+    ...     def forward(self, images):
+    ...         return list(images[:, None].expand(-1, 2, -1).repeat(1, 1, 32)[..., :64])
+    >>> decoder = llama.build(llama.sized(2, vocab_size=256, max_positions=64))
+    >>> model = Multimodal(decoder, encoders={"images": Colour()}, placeholders={"images": 255})
+    >>> model(torch.tensor([[7, 255, 255, 8]]), images=torch.rand(1, 3)).logits.shape
+    torch.Size([1, 4, 256])
     """
 
     def __init__(
@@ -62,7 +74,10 @@ class Multimodal(Decoder):
         return [layer.cache_spec for layer in caching_layers(self.blocks)]
 
     def encode(self, **media: Tensor) -> dict[str, Float[Tensor, "features D"]]:
-        """The features of each medium. Raises RequestError for one that the model has no encoder for."""
+        """The features of each medium, end to end. Raises RequestError for one that the model has no encoder for."""
+        return {medium: torch.cat(items) for medium, items in self._encode_each(media).items()}
+
+    def _encode_each(self, media: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
         inputs: dict[str, dict[str, Tensor]] = {}
         for name, tensor in media.items():
             medium = name.partition("_")[0]
@@ -76,12 +91,19 @@ class Multimodal(Decoder):
     def splice(self, tokens: Int[Tensor, "B T"], **media: Tensor) -> Splice | None:
         """The features of the media in their places among `tokens`; None without any.
 
-        Raises RequestError if a medium has more features than the prompt has places, or fewer.
+        Raises RequestError if a medium has more features than the prompt has places, or fewer, or an image or a sound
+        does not lie within one row.
         """
-        splice: Splice | None = None
-        for medium, features in self.encode(**media).items():
-            placed = Splice.at(tokens, features, placeholder=self.placeholders[medium])
-            splice = placed if splice is None else splice | placed
+        splice, items = None, self._encode_each(media)
+        for medium, placeholder in self.placeholders.items():
+            if medium in items:
+                placed = Splice.at(tokens, items[medium], placeholder=placeholder)
+                splice = placed if splice is None else splice | placed
+            elif (tokens == placeholder).any():
+                raise RequestError(
+                    f"the prompt has places for {medium} (id {placeholder}), but none were given. Call the model with "
+                    f"{medium}=..., or render the prompt without them."
+                )
         return splice
 
     def forward(
@@ -94,14 +116,16 @@ class Multimodal(Decoder):
     ) -> Output:
         """Logits of every position, with `media` in the place of their placeholders; else as a `Decoder`'s.
 
-        Raises RequestError for a medium or an id that the model does not have, and for media that do not fill
-        their places.
+        A context says what is spliced, as whoever makes one knows. Raises RequestError for a medium or an id that the
+        model does not have, and for media that do not fill their places.
         """
+        if context is not None:
+            assert not media, (
+                "a context has what is spliced already: Context(splice=model.splice(tokens, ...))"
+            )
+            return super().forward(tokens, context, mask=mask)
         if mask is not None:
-            assert context is None, "a context says where its tokens stand; a mask is for whole rows"
-            return self.without_padding(tokens, mask, **media)
-        if context is None:
-            context = Context.dense(tokens, specs=self.cache_specs())
-        if media:
-            context = replace(context, splice=self.splice(tokens, **media))
-        return super().forward(tokens, context)
+            words = tokens.masked_fill(~mask, -1)  # padding may be of any id, a placeholder's too
+            return self.without_padding(tokens, Padding(mask), self.splice(words, **media))
+        context = Context.dense(tokens, specs=self.cache_specs())
+        return super().forward(tokens, replace(context, splice=self.splice(tokens, **media)))

@@ -107,7 +107,8 @@ class Rope(nn.Module):
         return self
 
     def forward(self, positions: Int[Tensor, "B T"], sequence_lengths: Int[Tensor, "B T"]) -> Rotation:
-        radians = self.frequencies
+        # Already there, unless the model was built elsewhere and never moved, as on the meta device.
+        radians = self.frequencies.to(positions.device)
         scaling = self.config.scaling
         if scaling is not None and scaling.depends_on_length:
             lengths, which = torch.unique(sequence_lengths, return_inverse=True)

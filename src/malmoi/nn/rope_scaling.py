@@ -38,6 +38,15 @@ def frequencies(theta: float, head_dim: int) -> Float[Tensor, " half"]:
     return 1.0 / periods(theta, head_dim)
 
 
+def _require_above(least: float, **numbers: float | None) -> None:
+    for name, number in numbers.items():
+        if number is not None and not least < number < math.inf:
+            raise ConfigError(
+                f"{name}={number} of a rotary scaling is not above {least} and finite. Use what the model was "
+                "trained with."
+            )
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Scaling:
     """What all scalings have, and what most of them leave as it is. Raises ConfigError on values without sense."""
@@ -47,11 +56,7 @@ class _Scaling:
     factor: float
 
     def __post_init__(self) -> None:
-        if not self.factor > 0:
-            raise ConfigError(
-                f"factor={self.factor} of a rotary scaling is not above 0. Use how many times longer the context "
-                "became, such as 4.0."
-            )
+        _require_above(0, factor=self.factor)
 
     @property
     def magnitude(self) -> float:
@@ -87,6 +92,14 @@ class ProportionalScaling(_Scaling):
     factor: float = 1.0
     partial_rotary_factor: float = 1.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.partial_rotary_factor <= 1:
+            raise ConfigError(
+                f"partial_rotary_factor={self.partial_rotary_factor} is no part of a head's pairs. Use one above 0, "
+                "up to 1."
+            )
+
     def frequencies(self, theta: float, head_dim: int, length: int) -> Float[Tensor, " half"]:
         num_turned = int(self.partial_rotary_factor * head_dim // 2)
         is_turned = torch.arange(head_dim // 2, device="cpu") < num_turned
@@ -95,7 +108,9 @@ class ProportionalScaling(_Scaling):
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicScaling(_Scaling):
-    """A base that grows with the sequence, once longer than `max_positions` (arXiv:2309.00071, appendix B.3).
+    """A base that grows with the sequence, once longer than `max_positions`.
+
+    The "Dynamic NTK" interpolation that the paper of YaRN writes down (Peng et al. 2023, arXiv:2309.00071).
 
     >>> DynamicScaling(factor=2.0, max_positions=8).frequencies(10_000.0, head_dim=4, length=8)
     tensor([1.0000, 0.0100])
@@ -108,7 +123,16 @@ class DynamicScaling(_Scaling):
     kind: Literal["dynamic"] = "dynamic"
     max_positions: int
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_above(0, max_positions=self.max_positions)
+
     def frequencies(self, theta: float, head_dim: int, length: int) -> Float[Tensor, " half"]:
+        if head_dim <= 2:
+            raise ConfigError(
+                f"a rotary scaling changes the base of the angles, but the one pair of head_dim={head_dim} does not "
+                "depend on it. Use a wider head, or another scaling."
+            )
         stretch = self.factor * max(length, self.max_positions) / self.max_positions - (self.factor - 1)
         return frequencies(theta * stretch ** (head_dim / (head_dim - 2)), head_dim)
 
@@ -132,6 +156,16 @@ class YarnScaling(_Scaling):
     mscale: float | None = None
     mscale_all_dim: float | None = None
     truncate: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_above(
+            0,
+            original_max_positions=self.original_max_positions,
+            attention_factor=self.attention_factor,
+            beta_fast=self.beta_fast,
+            beta_slow=self.beta_slow,
+        )
 
     def frequencies(self, theta: float, head_dim: int, length: int) -> Float[Tensor, " half"]:
         def pair(turns: float) -> float:
@@ -188,14 +222,24 @@ class LongRopeScaling(_Scaling):
     original_max_positions: int
     attention_factor: float | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_above(
+            0,
+            attention_factor=self.attention_factor,
+            **{f"short_factor[{pair}]": factor for pair, factor in enumerate(self.short_factor)},
+            **{f"long_factor[{pair}]": factor for pair, factor in enumerate(self.long_factor)},
+        )
+        _require_above(1, original_max_positions=self.original_max_positions)  # its logarithm divides
+
     def frequencies(self, theta: float, head_dim: int, length: int) -> Float[Tensor, " half"]:
-        is_long = length > self.original_max_positions
-        name, factors = ("long", self.long_factor) if is_long else ("short", self.short_factor)
-        if len(factors) != head_dim // 2:
-            raise ConfigError(
-                f"{name}_factor has {len(factors)} numbers, but a head of {head_dim} has {head_dim // 2} pairs. "
-                "Give one number a pair."
-            )
+        for name in ("short_factor", "long_factor"):
+            if (found := len(getattr(self, name))) != head_dim // 2:
+                raise ConfigError(
+                    f"{name} has {found} numbers, but a head of {head_dim} has {head_dim // 2} pairs. "
+                    "Give one number a pair."
+                )
+        factors = self.long_factor if length > self.original_max_positions else self.short_factor
         return 1.0 / (torch.tensor(factors, dtype=torch.float32, device="cpu") * periods(theta, head_dim))
 
     @property
@@ -209,7 +253,7 @@ class LongRopeScaling(_Scaling):
 
 @dataclass(frozen=True, kw_only=True)
 class Llama3Scaling(_Scaling):
-    """Llama 3.1's: divide slow frequencies by `factor`, keep fast ones, blend between (arXiv:2407.21783, 3.4.2).
+    """Llama 3.1's: divide slow frequencies by `factor`, keep fast ones, blend between (its released code and files).
 
     Slow is less than `low_freq_factor` turns over the original context, fast is more than `high_freq_factor`.
 
@@ -227,6 +271,7 @@ class Llama3Scaling(_Scaling):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _require_above(0, original_max_positions=self.original_max_positions)
         if not self.low_freq_factor < self.high_freq_factor:
             raise ConfigError(
                 f"low_freq_factor={self.low_freq_factor} is not below high_freq_factor={self.high_freq_factor}. "

@@ -10,7 +10,7 @@ and `head` on the rows that it samples from. Read next: `models/llama.py`; `mult
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -20,6 +20,7 @@ from malmoi.nn.cache import CachedLayer, CacheSpec, LayerCache
 from malmoi.nn.context import Context
 from malmoi.nn.padding import Padding
 from malmoi.nn.rope import Rope
+from malmoi.nn.splice import Splice
 from malmoi.nn.state import LayerStates
 
 
@@ -36,10 +37,14 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderOutput:
-    """What an encoder returns: a state for each token (zero at padding), and, with a head, its logits."""
+    """What an encoder returns: a state for each token (zero at padding), and, with a head, what that makes of them.
+
+    Logits of a task, or `pooled`, one vector for the whole of an image.
+    """
 
     hidden: Float[Tensor, "B T D"]
     logits: Float[Tensor, "B *rest"] | None = None
+    pooled: Float[Tensor, "B D"] | None = None
 
 
 class Model(nn.Module):
@@ -47,15 +52,28 @@ class Model(nn.Module):
 
     Attributes:
         config: the family's own configuration; `models.build_model` sets it.
-        compute_dtype: the precision of the activations where it is not that of the weights, an attribute to set:
-            fp32 weights with bf16 activations is mixed-precision training. None: that of the weights.
         max_positions: how long a sequence the model was made for. It is for callers to respect, since rotary
             positions have no end.
     """
 
     config: Any
-    compute_dtype: torch.dtype | None = None
     max_positions: int
+    _compute_dtype: torch.dtype | None = None
+
+    @property
+    def compute_dtype(self) -> torch.dtype | None:
+        """The precision of the activations where it is not that of the weights; None: that of the weights.
+
+        Set it, and every model inside follows, both sides of an encoder-decoder and the towers in front of a decoder:
+        fp32 weights with bf16 activations is mixed-precision training.
+        """
+        return self._compute_dtype
+
+    @compute_dtype.setter
+    def compute_dtype(self, dtype: torch.dtype | None) -> None:
+        for module in self.modules():
+            if isinstance(module, Model):
+                module._compute_dtype = dtype
 
     def cache_specs(self) -> list[CacheSpec]:
         """What each caching layer asks for, in the order of `Context.caches`."""
@@ -108,8 +126,6 @@ class Stack(Model):
         """
         context = context.rotated(self.ropes)
         x = self.embedding(inputs, context)
-        if context.splice is not None:
-            x = context.splice.into(x)
         if self.compute_dtype is not None:
             x = x.to(self.compute_dtype)
         yield x
@@ -130,6 +146,11 @@ class Decoder(Stack):
 
     `hidden` and `head` are separate so that training can compute its loss in chunks and the engine only the
     rows it samples from: neither ever builds all T x V logits. `model(tokens)` is the convenience that does.
+
+    >>> from malmoi.models import llama
+    >>> model = llama.build(llama.sized(2, vocab_size=256, max_positions=64))
+    >>> model(torch.tensor([[5, 6, 7]])).logits.shape
+    torch.Size([1, 3, 256])
     """
 
     def __init__(
@@ -163,20 +184,23 @@ class Decoder(Stack):
         """
         if mask is not None:
             assert context is None, "a context says where its tokens stand; a mask is for whole rows"
-            return self.without_padding(tokens, mask)
+            return self.without_padding(tokens, Padding(mask))
         if context is None:
             context = Context.dense(tokens, specs=self.cache_specs())
         routed: list[Tensor] = []
         hidden = self.hidden(tokens, replace(context, router_logits=routed))
+        if context.router_logits is not None:
+            context.router_logits.extend(routed)
         return Output(logits=self.head(hidden), router_logits=tuple(routed))
 
     def without_padding(
-        self, tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"], **media: Tensor
+        self, tokens: Int[Tensor, "B T"], padding: Padding, splice: Splice | None = None
     ) -> Output:
-        """A forward over the real tokens alone; logits at padding are zero. `media`: see `multimodal`."""
-        padding = Padding(mask)
+        """A forward over the real tokens alone, among them the features of a `splice`; logits at padding are zero."""
         context = Context.packed(padding.lengths, specs=self.cache_specs(), device=tokens.device)
-        out: Output = self(padding.pack(tokens), context, **media)
+        if splice is not None:
+            context = replace(context, splice=splice.packed(padding))
+        out: Output = self(padding.pack(tokens), context)
         return replace(out, logits=padding.unpack(out.logits))
 
 
@@ -184,6 +208,11 @@ class Encoder(Stack):
     """Tokens -> hidden states, every token seeing every other; with a `head`, logits of a task.
 
     A head is a module `(hidden, mask) -> logits`, where hidden is (B, T, D) and mask (B, T) says which are real.
+
+    >>> from malmoi.nn.embedding import Embedding
+    >>> encoder = Encoder(embedding=Embedding(256, 8), blocks=[], max_positions=64)   # states are the embeddings
+    >>> encoder(torch.tensor([[5, 6]]), mask=torch.tensor([[True, False]])).hidden[0, 1]
+    tensor([0., 0., 0., 0., 0., 0., 0., 0.], grad_fn=<SelectBackward0>)
     """
 
     def __init__(
@@ -225,11 +254,23 @@ class Encoder(Stack):
 
 
 class EncoderDecoder(Model):
-    """An encoder reads a source, a decoder writes, attending to it (Sutskever et al. 2014, arXiv:1409.3215).
+    """An encoder reads a source, a decoder writes (Sutskever et al. 2014, arXiv:1409.3215), attending to it.
 
-    For whoever generates it is a decoder with `encode`: `hidden(tokens, context)` wants the states that
-    `encode` made of the source in `Context.source`, in the first step of a sequence.
+    Attending to all states of the source instead of one vector for it is Bahdanau et al. 2014 (arXiv:1409.0473, section
+    3.1). For whoever generates it is a decoder with `encode`: `hidden(tokens, context)` wants the states that `encode`
+    made of the source in `Context.source`, in the first step of a sequence.
+
+    >>> from malmoi.models.transformer import TransformerConfig, build
+    >>> shape = {"hidden_size": 8, "intermediate_size": 16, "num_layers": 1, "num_heads": 2}
+    >>> model = build(TransformerConfig(vocab_size=256, **shape))
+    >>> model(torch.tensor([[5, 6, 7]]), decoder_tokens=torch.tensor([[1, 2]])).logits.shape
+    torch.Size([1, 2, 256])
+
+    Attributes:
+        has_token_source: `encode` takes token ids, which is all that the engine can give it; not sound (`audio`).
     """
+
+    has_token_source: ClassVar[bool] = True
 
     def __init__(self, *, encoder: Stack, decoder: Decoder) -> None:
         super().__init__()

@@ -3,6 +3,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import CLIPVisionConfig, SiglipVisionConfig
+from transformers import GemmaConfig as TheirGemma
 from transformers import LlamaConfig as TheirLlama
 from transformers import LlavaConfig as Theirs
 from transformers import MistralConfig as TheirMistral
@@ -69,8 +70,8 @@ THEIRS = {
     "SigLIP without its head": theirs(tower(SiglipVisionConfig, vision_use_head=False)),
     "Mistral": theirs(text=llm(TheirMistral, sliding_window=5)),
     "Qwen2": theirs(text=llm(TheirQwen2)),
+    "Gemma, whose embeddings are scaled": theirs(text=llm(TheirGemma, head_dim=6)),
     "tied": theirs(text=llm(TheirLlama, tie_word_embeddings=True)),
-    "values without effect": theirs(image_seq_length=9),
 }
 
 WITHOUT_GRADIENT = {

@@ -3,7 +3,8 @@
 Each sequence is cut into blocks of queries; a block's scores are one matrix product, exact softmax, one more
 product. The queries that share a key head are rows of one product, so no key is repeated, and a block never touches
 keys that none of its queries sees. On processors without matrix tiles this runs the bf16 products at full speed:
-faster than PyTorch's fused kernel from 512 tokens on (`bench/attention.py`). The loop is hidden from `torch.compile`
+faster than PyTorch's fused kernel from 512 tokens on (`bench/attention.py`); what that costs in precision, a score
+being rounded to bf16 once, `docs/decisions/0004` says. The loop is hidden from `torch.compile`
 as one operator: a compiled model has no graph break and does not recompile when the lengths change. On other
 devices, and with a bias on the scores, each sequence goes through `rows.py`.
 """
@@ -91,9 +92,10 @@ def _grouped(x_TNH: Tensor, num_kv_heads: int) -> Tensor:
 
 
 def _scores(q_KRH: Tensor, k_KSH: Tensor, scale: float, soft_cap: float | None) -> Tensor:
-    """One block's scores (K, G * T, S), bent under the cap if there is one."""
-    scores_KRS = torch.bmm(q_KRH * scale, k_KSH.mT)
-    return scores_KRS if soft_cap is None else scores_KRS.div_(soft_cap).tanh_().mul_(soft_cap)
+    """One block's scores (K, G * T, S), bent under the cap if there is one: that in fp32, or each step would round."""
+    if soft_cap is None:
+        return torch.bmm(q_KRH * scale, k_KSH.mT)
+    return torch.bmm(q_KRH, k_KSH.mT).float().mul_(scale / soft_cap).tanh_().mul_(soft_cap)
 
 
 def _weights(scores_KRS: Tensor, hidden_TS: Tensor | None) -> Tensor:
@@ -143,7 +145,7 @@ def attend_ragged(
         for block, seen in _blocks(q_KGTH.shape[2], k_KSH.shape[1], is_causal, window):
             hidden = _hidden(block, seen, ahead, is_causal, window, q.device)
             q_KRH = q_KGTH[:, :, block].flatten(1, 2)
-            weights = _weights(_scores(q_KRH, k_KSH[:, seen], scale, soft_cap), hidden)
+            weights = _weights(_scores(q_KRH, k_KSH[:, seen], scale, soft_cap), hidden).to(v.dtype)
             out_KRH = torch.bmm(weights, v_KSH[:, seen])
             out_KGTH[:, :, block] = torch.unflatten(out_KRH, 1, (q_KGTH.shape[1], -1))
     return out
@@ -204,7 +206,7 @@ def attend_ragged_backward(
             slope = (
                 None if soft_cap is None else 1 - (scores / soft_cap).square()
             )  # of the cap, where it bent
-            weights = _weights(scores, hidden)
+            weights = _weights(scores, hidden).to(v.dtype)
             dv_KSH[:, seen] += torch.bmm(weights.mT, grad_KRH)
             d_weights = torch.bmm(grad_KRH, v_KSH[:, seen].mT)
             d_scores = d_weights.sub_(centre_KR1).mul_(weights).mul_(scale)

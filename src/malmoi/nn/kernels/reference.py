@@ -1,4 +1,4 @@
-"""Attention as it is written on paper: slow, and the judge of the fast kernels.
+"""Attention as it is written on paper, in fp32 whatever it is given: slow, and the judge of the fast kernels.
 
 Each function has the signature of the fast twin that `tests/nn/test_attend.py` compares it with. Read this first,
 then `rows.py` and `ragged.py`.
@@ -32,16 +32,16 @@ def rows_attention_reference(
     1.5
     """
     (_, t, n, _), (s, kv_heads) = q.shape, k.shape[1:3]
-    q_BTKGH = q.reshape(*q.shape[:2], kv_heads, n // kv_heads, q.shape[-1])
-    scores_BKGTS = torch.einsum("BTKGH,BSKH->BKGTS", q_BTKGH, k) * scale
+    q_BTKGH = torch.unflatten(q.float(), 2, (kv_heads, n // kv_heads))
+    scores_BKGTS = torch.einsum("BTKGH,BSKH->BKGTS", q_BTKGH, k.float()) * scale
     if soft_cap is not None:
         scores_BKGTS = soft_cap * torch.tanh(scores_BKGTS / soft_cap)
     if bias is not None:
         scores_BKGTS = scores_BKGTS + torch.unflatten(bias(t, s), 0, (kv_heads, -1))
     is_visible = visibility(t, s, is_causal=is_causal, window=window, device=q.device)
     scores_BKGTS = scores_BKGTS.masked_fill(~is_visible, float("-inf"))
-    weights_BKGTS = scores_BKGTS.float().softmax(dim=-1).to(q.dtype)
-    return torch.einsum("BKGTS,BSKH->BTKGH", weights_BKGTS, v).flatten(2, 3)
+    out_BTKGH = torch.einsum("BKGTS,BSKH->BTKGH", scores_BKGTS.softmax(dim=-1), v.float())
+    return out_BTKGH.flatten(2, 3).to(q.dtype)
 
 
 def ragged_attention_reference(
