@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
-from malmoi.core.errors import ConfigError
+from malmoi.core.errors import CheckpointError, ConfigError
 from malmoi.models import build_model, count_parameters, load_config, load_model
 from malmoi.models.bart import BartConfig, bart_base, bart_large
 
@@ -40,6 +41,22 @@ def test_a_file_of_the_bare_model_is_one_without_a_bias_of_the_logits(
     source, target = torch.randint(61, (2, 9)), torch.randint(61, (2, 5))
     states = theirs(input_ids=source, decoder_input_ids=target).last_hidden_state
     assert_close(ours(source, decoder_tokens=target).logits, states @ theirs.shared.weight.T)
+
+
+@pytest.mark.parametrize("prefix", ["", "model."], ids=["bare", "whole"])
+def test_a_copy_of_the_shared_matrix_may_be_there_but_not_differ(
+    prefix: str, tmp_path: Path, randomise: Callable[[Any], Any]
+) -> None:
+    kind = transformers.BartForConditionalGeneration if prefix else transformers.BartModel
+    randomise(kind(transformers.BartConfig(**SMALL))).save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    tensors, name = load_file(file), f"{prefix}encoder.embed_tokens.weight"
+    shared = tensors[f"{prefix}shared.weight"]
+    save_file(tensors | {name: shared.clone()}, file)
+    assert torch.equal(load_model(tmp_path).encoder.embedding.tokens.weight, shared)
+    save_file(tensors | {name: shared + 1}, file)
+    with pytest.raises(CheckpointError, match=rf"{name}.* are one in this family.*two that differ"):
+        load_model(tmp_path)
 
 
 @torch.no_grad()

@@ -58,7 +58,8 @@ PUBLISHED: dict[str, tuple[float, float | None, float, str]] = {
 
 # DeepSeek-V3 has 45,000 modules, which take their time to be made.
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "deepseek-v3" else name for name in PUBLISHED]
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name == "deepseek-v3" else name for name in PUBLISHED],
 )
 def test_presets_have_the_published_sizes(name: str) -> None:
     total, active, tolerance, _source = PUBLISHED[name]

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from malmoi.core.errors import CheckpointError
+from malmoi.core.errors import CheckpointError, ConfigError, HubError
 from malmoi.models import build_model, load_model, save_model
-from malmoi.models.llama import sized
+from malmoi.models.llama import build, sized
 from malmoi.nn.stack import Decoder
 
 Tensors = dict[str, Tensor]
@@ -107,6 +107,19 @@ def test_an_untied_head_must_be_there(saved: Path) -> None:
     change(saved, lambda tensors: tensors.pop("lm_head.weight"))
     with pytest.raises(CheckpointError, match="lacks the tensor 'lm_head.weight'"):
         load_model(saved)
+
+
+def test_a_revision_is_asked_of_a_hub_and_not_of_a_directory(saved: Path) -> None:
+    with pytest.raises(HubError, match="revision='v1.0' asks for a hub, but .* is a directory here"):
+        load_model(saved, revision="v1.0")
+
+
+def test_a_model_that_does_not_know_its_configuration_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"this Decoder does not know its configuration.*build_model\(config\)"
+    ):
+        save_model(build(sized(1, vocab_size=8, max_positions=8)), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_model_may_be_saved_over_the_files_it_was_loaded_from(saved: Path) -> None:

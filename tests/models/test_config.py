@@ -1,6 +1,9 @@
 """A `config.json` is read whole or refused: published ones load, and what is unknown is named."""
 
 import json
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +13,10 @@ import torch
 from malmoi.core.errors import CheckpointError, ConfigError
 from malmoi.models import build_model, count_parameters, load_config
 from malmoi.models.gpt2 import gpt2_small
-from malmoi.models.llama import llama3_8b, sized
+from malmoi.models.llama import LlamaShape, llama3_8b, sized
 from malmoi.models.registry import family_of
 from malmoi.nn.rope import RopeConfig
-from malmoi.nn.rope_scaling import LinearScaling, Llama3Scaling
+from malmoi.nn.rope_scaling import DynamicScaling, LinearScaling, Llama3Scaling
 
 LLAMA = {
     "model_type": "llama",
@@ -69,11 +72,31 @@ def scaled(**scaling: Any) -> dict[str, Any]:
         (scaled(rope_type="longrope", short_factor=["1"], long_factor=[1]), "is not a list of numbers"),
         (
             LLAMA | {"rope_theta": 1e4, "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}},
-            "rope_theta=10000.0 and 500000.0 within rope_parameters disagree",
+            "rope_theta=10000.0 and rope_theta within rope_parameters=500000.0 disagree",
+        ),
+        (
+            LLAMA
+            | {
+                "rope_parameters": {"rope_theta": 1e4},
+                "rope_scaling": {"type": "default", "rope_theta": 5e5},
+            },
+            "within rope_parameters=10000.0 and rope_theta within rope_scaling=500000.0 disagree",
+        ),
+        (
+            scaled(type="linear", rope_type="dynamic", factor=2.0),
+            "rope_scaling: rope_type=dynamic and type=linear disagree",
+        ),
+        (scaled(type="yarn", factor=2.0, attention_factor=-1.0), "attention_factor=-1.0 .*is not above 0"),
+        (LLAMA | {"rope_theta": float("inf")}, "rope_theta=inf is not a finite number"),
+        (LLAMA | {"rms_norm_eps": float("nan")}, "rms_norm_eps=nan is not a finite number"),
+        (scaled(type="linear", factor=float("inf")), "factor=inf is not a finite number"),
+        (
+            LLAMA | {"max_position_embeddings": 2048, "max_sequence_length": 4096},
+            "max_sequence_length=4096 is not supported here. Supported: 2048",
         ),
         (
             LLAMA | {"rope_parameters": {"rope_theta": 1e4}, "rope_scaling": {"type": "linear", "factor": 2}},
-            "rope_parameters and rope_scaling disagree",
+            r"rope_parameters=None and rope_scaling=LinearScaling\(factor=2.0.*\) disagree",
         ),
         (GPT2 | {"activation_function": "gelu"}, "activation_function='gelu' is not supported"),
         (GPT2 | {"add_cross_attention": True}, "'add_cross_attention'"),
@@ -129,6 +152,10 @@ def test_both_spellings_at_once_are_fine_if_they_agree(read: Any) -> None:
         | {"rope_theta": 7e4, "rope_scaling": scaling, "rope_parameters": {**scaling, "rope_theta": 70000}}
     )
     assert config.rope == RopeConfig(theta=7e4, scaling=LinearScaling(factor=2.0))
+    assert (
+        read(LLAMA | {"rope_scaling": scaling, "rope_parameters": {**scaling, "rope_theta": 7e4}}) == config
+    )
+    assert read(LLAMA | {"rope_theta": 7e4, "rope_scaling": {**scaling, "type": "linear"}}) == config
 
 
 PUBLISHED_LLAMA_2 = """{
@@ -172,6 +199,10 @@ def test_keys_of_other_programs_are_passed_over(read: Any) -> None:
     """As small Llamas for browsers and a Korean GPT-2 carry them."""
     others = {"is_llama_config": True, "rope_interleaved": False, "transformers.js_config": {"dtype": "q4"}}
     assert read(LLAMA | others) == read(LLAMA)
+    others = {"max_sequence_length": 2048, "output_past": True, "cache_implementation": "hybrid"}
+    assert read(LLAMA | others) == read(LLAMA)
+    yarn = {"type": "yarn", "factor": 2.0, "original_max_position_embeddings": 1024}
+    assert read(scaled(**yarn, finetuned=True)) == read(scaled(**yarn))
     others = {"author": "…", "created_date": "2021-04-28", "license": "CC-BY-NC-SA 4.0", "_num_labels": 1}
     assert read(GPT2 | others) == read(GPT2)
 
@@ -196,5 +227,26 @@ def test_one_dial_gives_a_model_of_that_depth(depth: int) -> None:
 
 
 def test_a_stranger_configuration_is_of_no_family() -> None:
-    with pytest.raises(ConfigError, match="RopeConfig is the configuration of no family"):
-        family_of(RopeConfig())
+    shape = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_layers": 1, "num_heads": 1}
+    for stranger in (RopeConfig(), LlamaShape(**shape, num_kv_heads=1, head_dim=8, max_positions=8)):
+        with pytest.raises(ConfigError, match="is the configuration of no family"):
+            family_of(stranger)
+
+
+def test_only_the_page_of_a_configuration_is_imported_to_build_it() -> None:
+    program = (
+        "import sys; from malmoi.models import build_model, llama;"
+        "build_model(llama.sized(1, vocab_size=8, max_positions=8));"
+        "assert not {'malmoi.models.gpt2', 'malmoi.models.whisper'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("length", [16, 64])
+def test_a_dynamic_scaling_begins_where_the_models_positions_end(length: int) -> None:
+    """Or it would begin elsewhere after saving and loading: `config.json` has one number for both."""
+    rope = RopeConfig(scaling=DynamicScaling(factor=2.0, max_positions=length))
+    with pytest.raises(ConfigError, match=f"begins after max_positions={length}, but the model's is 32"):
+        replace(sized(2, vocab_size=61, max_positions=32), rope=rope)
+    assert sized(2, vocab_size=61, max_positions=length).max_positions == length
+    replace(sized(2, vocab_size=61, max_positions=length), rope=rope)

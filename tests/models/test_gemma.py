@@ -72,6 +72,16 @@ def test_only_the_global_layers_keep_the_whole_context() -> None:
     assert (local, whole) == (22, 4)
 
 
+@pytest.mark.parametrize("kind", [Gemma2Config, Gemma3Config])
+@pytest.mark.parametrize("pattern", ["lG", "lX", "L", "LGL", "L "])
+def test_a_pattern_that_is_not_a_letter_for_each_layer_is_refused(kind: Any, pattern: str) -> None:
+    shape = {"vocab_size": 61, "hidden_size": 24, "intermediate_size": 40, "num_layers": 2, "num_heads": 4}
+    with pytest.raises(
+        ConfigError, match=f"layer_pattern='{pattern}' is not a letter, L or G, for each of 2"
+    ):
+        kind(**shape, num_kv_heads=2, head_dim=6, max_positions=64, window=4, layer_pattern=pattern)
+
+
 def test_no_logit_is_larger_than_the_cap() -> None:
     config = Gemma2Config(
         vocab_size=61, hidden_size=24, intermediate_size=40, num_layers=2, num_heads=4, num_kv_heads=2,

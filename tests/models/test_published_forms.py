@@ -9,7 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedConfig
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    GPT2Config,
+    LlamaConfig,
+    PreTrainedConfig,
+)
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from malmoi.models import load_model, save_model
@@ -195,6 +202,47 @@ def test_gpt2_as_openai_published_it_loads(
     save_file(tensors, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(OLD_GPT2, "utf-8")
     assert_same_logits(load_model(tmp_path), theirs, same_tokens(), assert_close)
+
+
+SHAPE: dict[str, Any] = {
+    "vocab_size": 61, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 4, "head_dim": 6, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None,
+}  # fmt: skip
+EXPERTS: dict[str, Any] = {"moe_intermediate_size": 8, "num_experts_per_tok": 2}
+LATENTS: dict[str, Any] = {
+    "kv_lora_rank": 8, "q_lora_rank": 8, "qk_nope_head_dim": 6, "qk_rope_head_dim": 6, "v_head_dim": 6,
+    "n_routed_experts": 4, "n_shared_experts": 1, "first_k_dense_replace": 1, "routed_scaling_factor": 1.0,
+    "n_group": 1, "topk_group": 1,
+}  # fmt: skip
+BARE: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "mistral": {},
+    "mixtral": {"num_local_experts": 4},
+    "qwen2": {},
+    "qwen3": {},
+    "qwen3_moe": {"num_experts": 4, **EXPERTS},
+    "gemma": {},
+    "gemma2": {},
+    "gemma3_text": {},
+    "exaone4": {},
+    "deepseek_v2": EXPERTS | LATENTS,
+    "deepseek_v3": EXPERTS | LATENTS,
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("model_type", BARE)
+def test_a_decoder_that_was_saved_without_its_head_loads_if_the_head_is_tied(
+    model_type: str, tmp_path: Path, randomise: Randomise, assert_close: Check
+) -> None:
+    """No name then begins with "model."."""
+    config = AutoConfig.for_model(model_type, **SHAPE, **BARE[model_type], tie_word_embeddings=True)
+    theirs = randomise(AutoModel.from_config(config)).eval()
+    theirs.save_pretrained(tmp_path)
+    assert not any(name.startswith("model.") for name in load_file(tmp_path / "model.safetensors"))
+    ours, tokens = load_model(tmp_path), same_tokens()
+    context = Context.dense(tokens, specs=ours.cache_specs())
+    assert_close(ours.hidden(tokens, context), theirs(tokens).last_hidden_state)
 
 
 def test_llama_with_saved_rotary_frequencies_loads(

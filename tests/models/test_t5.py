@@ -10,9 +10,10 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from malmoi.core.errors import ConfigError
+from malmoi.core.config import to_mapping
+from malmoi.core.errors import CheckpointError, ConfigError
 from malmoi.models import build_model, count_parameters, load_config, load_model, save_model
-from malmoi.models.t5 import T5Config, t5_small, t5_v1_1_base
+from malmoi.models.t5 import MT5Config, T5Config, t5_small, t5_v1_1_base
 from malmoi.nn.relative import RelativeBias
 
 SMALL = {
@@ -68,6 +69,26 @@ def test_an_old_file_with_every_copy_of_the_shared_matrix_loads(
     assert torch.equal(
         loaded(source, decoder_tokens=target).logits, model(source, decoder_tokens=target).logits
     )
+
+
+def test_a_copy_of_the_shared_matrix_may_be_there_but_not_differ(
+    tmp_path: Path, randomise: Callable[[Any], Any]
+) -> None:
+    save_model(randomise(build_model(small())), tmp_path)
+    file = tmp_path / "model.safetensors"
+    tensors = load_file(file)
+    for name in ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight"):
+        save_file(tensors | {name: tensors["shared.weight"] + 1}, file)
+        with pytest.raises(CheckpointError, match=r"are one.*two that differ"):
+            load_model(tmp_path)
+        save_file(tensors | {name: torch.ones(3)}, file)
+        with pytest.raises(CheckpointError, match=name):
+            load_model(tmp_path)
+
+
+def test_no_mt5_scales_its_logits() -> None:
+    with pytest.raises(ConfigError, match="scales_logits=True of an MT5Config"):
+        MT5Config(**to_mapping(small()))
 
 
 @torch.no_grad()

@@ -17,8 +17,18 @@ from malmoi.core.errors import CheckpointError, HubError
 from malmoi.testing.hub import local_hub
 from malmoi.weights.hub import resolve
 
-READ = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer.model", "chat.jinja", "vocab.txt"}
-UNREAD = {"pytorch_model.bin", "code.py", "README.md", "consolidated.safetensors", "onnx/config.json"}
+READ = {
+    "config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json",
+    "model-00001-of-00002.safetensors", "model-v2-00001-of-00002.safetensors", "tokenizer.json",
+    "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
+    "additional_chat_templates/tool_use.jinja", "preprocessor_config.json", "processor_config.json", "modules.json",
+    "sentence_bert_config.json", "1_Pooling/config.json",
+}  # fmt: skip
+UNREAD = {
+    "pytorch_model.bin", "code.py", "README.md", "consolidated.safetensors", "onnx/config.json",
+    "model.fp32-00001-of-00002.safetensors", "model.safetensors.index.fp32.json", "adapter_config.json",
+    "adapter_model.safetensors", "original/model.safetensors", "tokenizer.model", "vocab.txt",
+}  # fmt: skip
 
 
 @pytest.fixture

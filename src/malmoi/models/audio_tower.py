@@ -10,12 +10,11 @@ from typing import Any
 import torch.nn.functional as F
 from torch import nn
 
+from malmoi.models.config_keys import read_keys, write_keys
 from malmoi.models.huggingface import ConfigReader
-from malmoi.nn.attend import AttentionRule
-from malmoi.nn.attention import Attention, CrossAttention, head_width
+from malmoi.models.transformer import Blocks
 from malmoi.nn.audio import AudioEncoder
-from malmoi.nn.block import Block, PreNorm
-from malmoi.nn.mlp import MLP
+from malmoi.nn.block import PreNorm
 from malmoi.nn.norm import LayerNorm
 
 
@@ -38,7 +37,7 @@ def build_tower(config: AudioTowerConfig, *, norm: nn.Module | None = None) -> A
     >>> build_tower(config).blocks[0].attention.mixer.k.bias is None
     True
     """
-    blocks = PreNormBlocks(config.hidden_size, config.num_heads, config.intermediate_size)
+    blocks = pre_norm_blocks(config.hidden_size, config.num_heads, config.intermediate_size)
     return AudioEncoder(
         num_mels=config.num_mels,
         hidden_size=config.hidden_size,
@@ -48,43 +47,16 @@ def build_tower(config: AudioTowerConfig, *, norm: nn.Module | None = None) -> A
     )
 
 
-@dataclass(frozen=True)
-class PreNormBlocks:
+def pre_norm_blocks(hidden_size: int, num_heads: int, intermediate_size: int) -> Blocks:
     """Whisper's two kinds of blocks: a LayerNorm before each sublayer, GELU, and keys without a bias."""
-
-    hidden_size: int
-    num_heads: int
-    intermediate_size: int
-
-    def encoder(self) -> Block:
-        """Every state sees every other."""
-        return self._block(attention=self._self_attention(is_causal=False), ffn=self._mlp())
-
-    def decoder(self) -> Block:
-        """Each token sees those before it, and then the whole sound."""
-        cross = CrossAttention(**self._heads)
-        return self._block(attention=self._self_attention(is_causal=True), cross=cross, ffn=self._mlp())
-
-    def _block(self, **mixers: nn.Module) -> Block:
-        return Block(**{name: PreNorm(LayerNorm(self.hidden_size), mixer) for name, mixer in mixers.items()})
-
-    def _self_attention(self, *, is_causal: bool) -> Attention:
-        rule = AttentionRule(is_causal=is_causal)
-        return Attention(num_kv_heads=self.num_heads, rule=rule, rope=None, **self._heads)
-
-    def _mlp(self) -> MLP:
-        return MLP(self.hidden_size, self.intermediate_size, activation=F.gelu, bias=True)
-
-    @property
-    def _heads(self) -> dict[str, Any]:
-        return {
-            "hidden_size": self.hidden_size,
-            "num_heads": self.num_heads,
-            "head_dim": head_width(self.hidden_size, self.num_heads),
-            "bias": True,
-            "k_bias": False,
-            "out_bias": True,
-        }
+    return Blocks(
+        hidden_size=hidden_size,
+        num_heads=num_heads,
+        intermediate_size=intermediate_size,
+        activation=F.gelu,
+        residual=lambda mixer: PreNorm(LayerNorm(hidden_size), mixer),
+        biases={"bias": True, "k_bias": False, "out_bias": True},
+    )
 
 
 LAYER_NAMES = {
@@ -104,30 +76,28 @@ TOWER_NAMES = LAYER_NAMES | {
 }
 
 
+TOWER_KEYS = {
+    "num_mel_bins": "num_mels",
+    "d_model": "hidden_size",
+    "encoder_ffn_dim": "intermediate_size",
+    "encoder_layers": "num_layers",
+    "encoder_attention_heads": "num_heads",
+    "max_source_positions": "max_positions",
+}
+
+
 def read_tower(reader: ConfigReader) -> AudioTowerConfig:
     """The keys of the tower, among others or alone. Raises ConfigError on a value that asks for another one."""
     reader.require("activation_function", "gelu")
     reader.require("scale_embedding", False)
     reader.disregard("dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop", "init_std")
-    return AudioTowerConfig(
-        num_mels=reader.positive("num_mel_bins", int, 80),
-        hidden_size=reader.positive("d_model", int),
-        intermediate_size=reader.positive("encoder_ffn_dim", int),
-        num_layers=reader.positive("encoder_layers", int),
-        num_heads=reader.positive("encoder_attention_heads", int),
-        max_positions=reader.positive("max_source_positions", int, 1500),
-    )
+    return AudioTowerConfig(**read_keys(reader, TOWER_KEYS, AudioTowerConfig, num_mels=80))
 
 
 def write_tower(config: AudioTowerConfig) -> dict[str, Any]:
     """`read_tower` run backwards."""
     return {
-        "num_mel_bins": config.num_mels,
-        "d_model": config.hidden_size,
-        "encoder_ffn_dim": config.intermediate_size,
-        "encoder_layers": config.num_layers,
-        "encoder_attention_heads": config.num_heads,
-        "max_source_positions": config.max_positions,
+        **write_keys(config, TOWER_KEYS),
         "activation_function": "gelu",
         "scale_embedding": False,
     }

@@ -14,10 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from malmoi.models.base import Family
+from malmoi.models.config_keys import read_keys, write_keys
 from malmoi.models.huggingface import ConfigReader
-from malmoi.models.transformer import PostNormBlocks
+from malmoi.models.output_head import output_head
+from malmoi.models.transformer import Blocks
+from malmoi.nn.block import PostNorm
 from malmoi.nn.embedding import Embedding, LearnedPositions
-from malmoi.nn.linear import Linear
 from malmoi.nn.norm import LayerNorm
 from malmoi.nn.stack import Decoder, EncoderDecoder, Stack
 from malmoi.weights.rules import Rule, Rules, Value, renames
@@ -71,8 +73,8 @@ def build(config: BartConfig) -> EncoderDecoder:
     encoder_blocks = _blocks(width, config.num_heads, config.intermediate_size)
     decoder_blocks = _blocks(width, config.num_decoder_heads, config.decoder_intermediate_size)
     encoder_embedding, decoder_embedding = _embedding(config), _embedding(config)
-    head = Linear(width, config.vocab_size, bias=True)
-    head.weight = decoder_embedding.tokens.weight = encoder_embedding.tokens.weight
+    decoder_embedding.tokens.weight = encoder_embedding.tokens.weight
+    head = output_head(encoder_embedding)
     # The reference's `final_logits_bias`: stored with the weights, and never trained.
     head.bias = nn.Parameter(torch.zeros(config.vocab_size), requires_grad=False)
     return EncoderDecoder(
@@ -91,13 +93,14 @@ def build(config: BartConfig) -> EncoderDecoder:
     )
 
 
-def _blocks(hidden_size: int, num_heads: int, intermediate_size: int) -> PostNormBlocks:
-    return PostNormBlocks(
+def _blocks(hidden_size: int, num_heads: int, intermediate_size: int) -> Blocks:
+    return Blocks(
         hidden_size=hidden_size,
         num_heads=num_heads,
         intermediate_size=intermediate_size,
         activation=F.gelu,
-        has_attention_bias=True,
+        residual=lambda mixer: PostNorm(mixer, LayerNorm(hidden_size)),
+        biases={"bias": True, "out_bias": True},
     )
 
 
@@ -142,6 +145,20 @@ def _row(values: Sequence[Value]) -> Sequence[Value]:
     return [value[None] for value in values if isinstance(value, Tensor)]
 
 
+KEYS = {
+    "vocab_size": "vocab_size",
+    "d_model": "hidden_size",
+    "encoder_layers": "num_layers",
+    "encoder_attention_heads": "num_heads",
+    "encoder_ffn_dim": "intermediate_size",
+    "decoder_layers": "num_decoder_layers",
+    "decoder_attention_heads": "num_decoder_heads",
+    "decoder_ffn_dim": "decoder_intermediate_size",
+    "max_position_embeddings": "max_positions",
+    "scale_embedding": "is_scaled",
+}
+
+
 def read_config(reader: ConfigReader) -> BartConfig:
     """A `config.json` of transformers 4 or 5; what it leaves out is BART Large's.
 
@@ -155,18 +172,15 @@ def read_config(reader: ConfigReader) -> BartConfig:
     )
     reader.disregard("encoder_layerdrop", "decoder_layerdrop", "init_std", "force_bos_token_to_be_generated")
     reader.disregard("kobart_version")
-    sizes = {
-        ours: reader.positive(theirs, int, getattr(bart_large(), ours)) for theirs, ours in _SIZES.items()
-    }
-    reader.require("num_hidden_layers", sizes["num_layers"])  # another name of the same number
-    return BartConfig(**sizes, is_scaled=reader.take("scale_embedding", bool, False))
+    config = BartConfig(**read_keys(reader, KEYS, BartConfig, **vars(bart_large())))
+    reader.require("num_hidden_layers", config.num_layers)  # another name of the same number
+    return config
 
 
 def write_config(config: BartConfig) -> dict[str, Any]:
     """`read_config` run backwards."""
     return {
-        **{theirs: getattr(config, ours) for theirs, ours in _SIZES.items()},
-        "scale_embedding": config.is_scaled,
+        **write_keys(config, KEYS),
         "is_encoder_decoder": True,
         "pad_token_id": None,
         "decoder_start_token_id": None,
@@ -187,17 +201,6 @@ _SIBLINGS: dict[str, object] = {
     "static_position_embeddings": False,
     "tie_word_embeddings": True,
 }
-_SIZES = {
-    "vocab_size": "vocab_size",
-    "d_model": "hidden_size",
-    "encoder_layers": "num_layers",
-    "encoder_attention_heads": "num_heads",
-    "encoder_ffn_dim": "intermediate_size",
-    "decoder_layers": "num_decoder_layers",
-    "decoder_attention_heads": "num_decoder_heads",
-    "decoder_ffn_dim": "decoder_intermediate_size",
-    "max_position_embeddings": "max_positions",
-}
 PRESETS = {"bart-base": bart_base, "bart-large": bart_large}
 FAMILIES = (
     Family(
@@ -214,7 +217,8 @@ FAMILIES = (
             "GELU in the feed-forward network",
         ),
         grew_from="transformer",
-        ignored_tensors=("model.encoder.embed_tokens.weight", "model.{}.version"),
+        ignored_tensors=("model.{}.version",),
+        old_endings={"encoder.embed_tokens.weight": "shared.weight"},
         zero_if_absent=("final_logits_bias",),
         optional_prefix="model.",
     ),

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from malmoi.core.errors import CheckpointError
+from malmoi.core.errors import CheckpointError, ConfigError
 from malmoi.core.files import read_json, write_json
 from malmoi.models.base import Family
 from malmoi.models.huggingface import ConfigReader
@@ -49,11 +49,14 @@ def load_config(directory: str | Path) -> Any:
     return _read_config(Path(directory))[1]
 
 
-def load_model(path_or_hub_id: str | Path, *, dtype: torch.dtype | None = None) -> Model:
+def load_model(
+    path_or_hub_id: str | Path, *, dtype: torch.dtype | None = None, revision: str | None = None
+) -> Model:
     """Load the model of a directory or hub id onto the CPU, for inference or further training.
 
     `dtype=None` keeps the precision of the file. Then the weights of most families are the file itself, mapped
-    into memory: loading reads nothing, and writing to a weight does not change the file.
+    into memory: loading reads nothing, and writing to a weight does not change the file. `revision` is a branch,
+    a tag or a commit of the hub.
 
         model = load_model("runs/my-model", dtype=torch.bfloat16)
         model(torch.tensor([[5, 6, 7]])).logits     # (1, 3, vocab_size)
@@ -61,9 +64,9 @@ def load_model(path_or_hub_id: str | Path, *, dtype: torch.dtype | None = None) 
     Raises:
         ConfigError: a key or value of `config.json` that the family does not compute, by name.
         CheckpointError: a tensor that is missing, extra or of another shape, by its name in the file.
-        HubError: the hub id cannot be fetched.
+        HubError: the hub id cannot be fetched, or a `revision` is asked of a directory.
     """
-    directory = resolve(path_or_hub_id)
+    directory = resolve(path_or_hub_id, revision=revision)
     family, config = _read_config(directory)
     stored = read_tensors(directory)
     config = family.settle(config, stored)
@@ -71,7 +74,7 @@ def load_model(path_or_hub_id: str | Path, *, dtype: torch.dtype | None = None) 
         model = build_model(config)
     rules = family.rules(config)
     expected, tied = _places(model, rules)
-    tensors = _without_leftovers(family, stored, {*expected, *tied})
+    tensors = _without_leftovers(family, stored, {*expected, *tied}, directory)
     tensors |= _absent_zeros(family, expected, tensors)
     _check_against(expected, tied, tensors, directory)
     _fill(model, rules.import_(tensors), directory)
@@ -86,8 +89,14 @@ def save_model(model: Model, directory: str | Path, *, dtype: torch.dtype | None
 
         save_model(model, "runs/my-model", dtype=torch.bfloat16)
 
-    Raises CheckpointError if the disk is full or cannot be written; what was there before is then unchanged.
+    Raises CheckpointError if the disk is full or cannot be written; what was there before is then unchanged. Raises
+    ConfigError for a model that was not made by `build_model` or `load_model`.
     """
+    if not hasattr(model, "config"):
+        raise ConfigError(
+            f"this {type(model).__name__} does not know its configuration, which config.json is made of. "
+            "Build it with malmoi.models.build_model(config)."
+        )
     directory = Path(directory)
     family = family_of(model.config)
     tensors = unique_tensors(model)
@@ -128,18 +137,23 @@ def _read_config(directory: Path) -> tuple[Family[Any], Any]:
 
 
 def _without_leftovers(
-    family: Family[Any], tensors: Mapping[str, Tensor], places: AbstractSet[str]
+    family: Family[Any], tensors: Mapping[str, Tensor], places: AbstractSet[str], directory: Path
 ) -> dict[str, Tensor]:
-    """The weights alone, under the names that the rules expect."""
+    """The weights alone, under the names that the rules expect; one that is there by two names has to be the same."""
     prefix = family.optional_prefix
     is_bare = prefix and not any(name.startswith(prefix) for name in tensors)
-    full_names = {prefix + name if is_bare and name != "lm_head.weight" else name: name for name in tensors}
-    return {
-        current: tensors[name]
-        for full, name in full_names.items()
-        if (current := _current_name(family, full)) in places
-        or not any(match(pattern, current) for pattern in family.ignored_tensors)
-    }
+    names: dict[str, str] = {}
+    for name in tensors:
+        current = _current_name(family, prefix + name if is_bare and name != "lm_head.weight" else name)
+        if current not in places and any(match(pattern, current) for pattern in family.ignored_tensors):
+            continue
+        other = names.setdefault(current, name)
+        if other != name and not torch.equal(tensors[other], tensors[name]):
+            raise CheckpointError(
+                f"{directory}: {other!r} and {name!r} are one in this family, but the checkpoint has two that differ. "
+                "It is of another network."
+            )
+    return {current: tensors[name] for current, name in names.items()}
 
 
 def _absent_zeros(

@@ -2,7 +2,7 @@
 
 A Vision Transformer (arXiv:2010.11929): patches projected, a class token in front, learned positions; CLIP puts a
 norm before the blocks and a cheap GELU in them. The other half of CLIP, its text encoder, is not here: this is what
-LLaVA looks through. Read `gpt2.py` first, whose blocks these are, seeing in both directions; next `siglip.py`.
+LLaVA looks through. Read `transformer.py` and `gpt2.py` first; next `siglip.py`.
 """
 
 from collections.abc import Mapping
@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch.nn.functional as F
-from torch import nn
 
 from malmoi.models.base import Family
+from malmoi.models.config_keys import read_keys, write_keys
 from malmoi.models.huggingface import ConfigReader
-from malmoi.nn.attend import AttentionRule
-from malmoi.nn.attention import Attention, head_width
-from malmoi.nn.block import Block, PreNorm
-from malmoi.nn.mlp import MLP, Activation, gelu_tanh, quick_gelu
+from malmoi.models.transformer import Blocks
+from malmoi.nn.block import PreNorm
+from malmoi.nn.mlp import Activation, gelu_tanh, quick_gelu
 from malmoi.nn.norm import LayerNorm
 from malmoi.nn.vision import ClassState, PatchEmbedding, VisionTower, num_patches
 from malmoi.weights.rules import Reshape, Rule, Rules, renames
@@ -85,8 +84,12 @@ def build(config: ClipConfig) -> VisionTower:
     >>> build(ClipConfig(**shape, image_size=8, patch_size=4)).blocks[0].ffn.mixer.activation.__name__
     'quick_gelu'
     """
-    embedding = patch_embedding(config, has_class_token=True, norm=norm(config))
-    return VisionTower(embedding=embedding, blocks=blocks(config), head=ClassState(norm(config)))
+    kinds = blocks(config)
+    return VisionTower(
+        embedding=patch_embedding(config, has_class_token=True, norm=norm(config)),
+        blocks=[kinds.encoder() for _ in range(config.num_layers)],
+        head=ClassState(norm(config)),
+    )
 
 
 def patch_embedding(config: VisionShape, **parts: Any) -> PatchEmbedding:
@@ -95,38 +98,21 @@ def patch_embedding(config: VisionShape, **parts: Any) -> PatchEmbedding:
     return PatchEmbedding(**{name: getattr(config, name) for name in names}, **parts)
 
 
-def blocks(config: VisionShape) -> list[nn.Module]:
+def blocks(config: VisionShape) -> Blocks:
     """Attention and feed-forward, each behind a norm, all with biases; every patch sees every other."""
-    return [
-        Block(attention=PreNorm(norm(config), attention(config)), ffn=PreNorm(norm(config), mlp(config)))
-        for _ in range(config.num_layers)
-    ]
-
-
-def attention(config: VisionShape) -> Attention:
-    """Multi-head attention without an order."""
-    return Attention(
+    return Blocks(
         hidden_size=config.hidden_size,
         num_heads=config.num_heads,
-        num_kv_heads=config.num_heads,
-        head_dim=head_width(config.hidden_size, config.num_heads),
-        rule=AttentionRule(is_causal=False),
-        rope=None,
-        bias=True,
-        out_bias=True,
+        intermediate_size=config.intermediate_size,
+        activation=ACTIVATIONS[config.activation],
+        residual=lambda mixer: PreNorm(norm(config), mixer),
+        biases={"bias": True, "out_bias": True},
     )
 
 
 def norm(config: VisionShape) -> LayerNorm:
     """LayerNorm over the states."""
     return LayerNorm(config.hidden_size, eps=config.norm_eps)
-
-
-def mlp(config: VisionShape) -> MLP:
-    """The feed-forward sublayer."""
-    return MLP(
-        config.hidden_size, config.intermediate_size, activation=ACTIVATIONS[config.activation], bias=True
-    )
 
 
 BLOCK_NAMES = {
@@ -166,46 +152,37 @@ def patch_rule(config: VisionShape) -> Rule:
     )
 
 
+KEYS = {
+    "hidden_size": "hidden_size",
+    "intermediate_size": "intermediate_size",
+    "num_hidden_layers": "num_layers",
+    "num_attention_heads": "num_heads",
+    "image_size": "image_size",
+    "patch_size": "patch_size",
+    "num_channels": "num_channels",
+    "layer_norm_eps": "norm_eps",
+    "hidden_act": "activation",
+}
+
+
 def read_config(reader: ConfigReader) -> ClipConfig:
     """A `config.json` of transformers 4 or 5. Raises ConfigError on a value that asks for another network."""
     # What the image's vector is compared with in CLIP, and what a first LLaVA wrote here by mistake.
     reader.disregard("projection_dim", "vocab_size")
-    return ClipConfig(**read_shape(reader, patch_size=32, norm_eps=1e-5, activation="quick_gelu"))
+    return ClipConfig(**read_shape(reader, ClipConfig, patch_size=32))
 
 
-def read_shape(
-    reader: ConfigReader, *, patch_size: int, norm_eps: float, activation: ActivationName
-) -> dict[str, Any]:
-    """The fields of `VisionShape`; the arguments are what a family takes where its file says nothing."""
+def read_shape(reader: ConfigReader, kind: type[VisionShape], *, patch_size: int) -> dict[str, Any]:
+    """The fields of `VisionShape`, with the defaults of a family's `kind`."""
     # Training's business, and what every file of an older transformers says, with words or without.
     reader.disregard("attention_dropout", "dropout", "initializer_factor", "tie_word_embeddings")
-    reader.require("hidden_act", *ACTIVATIONS)
-    return {
-        "hidden_size": reader.positive("hidden_size", int, 768),
-        "intermediate_size": reader.positive("intermediate_size", int, 3072),
-        "num_layers": reader.positive("num_hidden_layers", int, 12),
-        "num_heads": reader.positive("num_attention_heads", int, 12),
-        "image_size": reader.positive("image_size", int, 224),
-        "patch_size": reader.positive("patch_size", int, patch_size),
-        "num_channels": reader.positive("num_channels", int, 3),
-        "norm_eps": reader.positive("layer_norm_eps", float, norm_eps),
-        "activation": reader.take("hidden_act", str, activation),
-    }
+    base = {"hidden_size": 768, "intermediate_size": 3072, "num_layers": 12, "num_heads": 12}
+    return read_keys(reader, KEYS, kind, **base, image_size=224, patch_size=patch_size)
 
 
 def write_config(config: VisionShape) -> dict[str, Any]:
     """`read_shape` run backwards."""
-    return {
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.intermediate_size,
-        "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.num_heads,
-        "image_size": config.image_size,
-        "patch_size": config.patch_size,
-        "num_channels": config.num_channels,
-        "layer_norm_eps": config.norm_eps,
-        "hidden_act": config.activation,
-    }
+    return write_keys(config, KEYS)
 
 
 PRESETS = {"clip-vit-l-14-336": clip_vit_l_14_336}

@@ -13,7 +13,8 @@ from typing import Any
 from malmoi.core.errors import ConfigError
 from malmoi.models import llama, qwen_moe
 from malmoi.models.base import Family
-from malmoi.models.huggingface import ConfigReader
+from malmoi.models.config_keys import read_keys, write_keys
+from malmoi.models.huggingface import REQUIRED, ConfigReader
 from malmoi.nn.attend import AttentionRule
 from malmoi.nn.block import Block
 from malmoi.nn.mla import LatentAttention
@@ -164,15 +165,19 @@ def read_config(reader: ConfigReader) -> DeepseekV2Config:
     )
 
 
-INTEGER_KEYS = {
-    "content_dim": "qk_nope_head_dim",
-    "value_dim": "v_head_dim",
-    "kv_rank": "kv_lora_rank",
-    "num_experts": "n_routed_experts",
-    "num_shared_experts": "n_shared_experts",
-    "expert_intermediate_size": "moe_intermediate_size",
-    "top_k": "num_experts_per_tok",
+KEYS = {
+    "qk_nope_head_dim": "content_dim",
+    "v_head_dim": "value_dim",
+    "kv_lora_rank": "kv_rank",
+    "q_lora_rank": "query_rank",
+    "attention_bias": "has_attention_bias",
+    "n_routed_experts": "num_experts",
+    "n_shared_experts": "num_shared_experts",
+    "moe_intermediate_size": "expert_intermediate_size",
+    "num_experts_per_tok": "top_k",
+    "routed_scaling_factor": "routed_scale",
 }
+GROUP_KEYS = {"n_group": "num_groups", "topk_group": "num_kept_groups"}
 
 
 def read_shape(
@@ -187,7 +192,8 @@ def read_shape(
     # Training's business, where it ran, and the order of a sum.
     reader.disregard("output_router_logits", "aux_loss_alpha", "seq_aux", "ep_size", "pretraining_tp")
     reader.require("moe_layer_freq", 1)
-    sizes = {field: reader.positive(key, int) for field, key in INTEGER_KEYS.items()}
+    # None of these may be left out: the two that could be have other defaults in transformers.
+    sizes = read_keys(reader, KEYS, DeepseekV2Config, query_rank=REQUIRED, routed_scale=REQUIRED)
     rope_dim = reader.positive("qk_rope_head_dim", int)
     reader.require("head_dim", rope_dim)
     reader.require("qk_head_dim", sizes["content_dim"] + rope_dim)
@@ -199,23 +205,12 @@ def read_shape(
             f"{reader.where}: num_key_value_heads={shape['num_kv_heads']}, but each of {shape['num_heads']} heads has "
             "its own key, made of the latent. Make the two equal."
         )
-    has_query_rank = "q_lora_rank" not in reader.nulls  # null is an answer, absence is not
-    return {
-        **shape,
-        **sizes,
-        "query_rank": reader.positive("q_lora_rank", int) if has_query_rank else None,
-        "has_attention_bias": reader.take("attention_bias", bool, False),
-        "num_dense_layers": reader.take("first_k_dense_replace", int),
-        "routed_scale": reader.positive("routed_scaling_factor", float),
-    }
+    return {**shape, **sizes, "num_dense_layers": reader.count("first_k_dense_replace")}
 
 
 def read_groups(reader: ConfigReader) -> dict[str, Any]:
     """How many groups of experts there are, and how many of them a token's experts are in."""
-    return {
-        "num_groups": reader.positive("n_group", int),
-        "num_kept_groups": reader.positive("topk_group", int),
-    }
+    return read_keys(reader, GROUP_KEYS, DeepseekV2Config, num_groups=REQUIRED, num_kept_groups=REQUIRED)
 
 
 def write_config(config: DeepseekV2Config) -> dict[str, Any]:
@@ -228,14 +223,9 @@ def write_shape(config: DeepseekV2Config) -> dict[str, Any]:
     """`read_shape` and `read_groups` run backwards."""
     return {
         **llama.write_shape(config),
-        **{key: getattr(config, field) for field, key in INTEGER_KEYS.items()},
+        **write_keys(config, KEYS | GROUP_KEYS),
         "qk_rope_head_dim": config.head_dim,
-        "q_lora_rank": config.query_rank,
-        "attention_bias": config.has_attention_bias,
         "first_k_dense_replace": config.num_dense_layers,
-        "n_group": config.num_groups,
-        "topk_group": config.num_kept_groups,
-        "routed_scaling_factor": config.routed_scale,
     }
 
 
@@ -256,5 +246,6 @@ FAMILIES = (
             "a token's experts are in few groups, so on few devices",
         ),
         grew_from="llama",
+        optional_prefix="model.",
     ),
 )

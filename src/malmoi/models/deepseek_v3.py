@@ -93,6 +93,7 @@ FAMILIES = (
             "a bias on the choice of experts keeps their load even, in the place of a loss",
         ),
         grew_from="deepseek_v2",
+        optional_prefix="model.",
         # Multi-token prediction: the published checkpoints have 61 layers, numbered from 0, and then one more.
         ignored_tensors=tuple("model.layers.61" + ".{}" * depth for depth in range(2, 6)),
     ),

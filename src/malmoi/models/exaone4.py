@@ -9,11 +9,11 @@ Read `mistral.py` first.
 from dataclasses import dataclass
 from typing import Any
 
-from malmoi.core.errors import ConfigError
 from malmoi.models import llama, mistral
 from malmoi.models.base import Family
+from malmoi.models.config_keys import read_keys
 from malmoi.models.huggingface import ConfigReader
-from malmoi.models.layer_pattern import read_layer_pattern, write_layer_pattern
+from malmoi.models.layer_pattern import read_layer_pattern, require_pattern, write_layer_pattern
 from malmoi.nn.attend import AttentionRule
 from malmoi.nn.block import Block, Reordered
 from malmoi.nn.norm import RMSNorm
@@ -33,15 +33,8 @@ class Exaone4Config(mistral.MistralConfig):
     layer_pattern: str
 
     def __post_init__(self) -> None:
-        if len(self.layer_pattern) != self.num_layers or set(self.layer_pattern) - set("LG"):
-            raise ConfigError(
-                f"layer_pattern={self.layer_pattern!r} is not a letter, L or G, for each of {self.num_layers} layers. "
-                "Correct one of the two."
-            )
-        if self.window is None and "L" in self.layer_pattern:
-            raise ConfigError(
-                f"layer_pattern={self.layer_pattern!r} has local layers, but window=None. Give it a window."
-            )
+        super().__post_init__()
+        require_pattern(self.layer_pattern, num_layers=self.num_layers, window=self.window)
 
 
 ROPE = RopeConfig(
@@ -91,8 +84,6 @@ def block(config: Exaone4Config, *, is_local: bool) -> Block:
 
 
 NORM_NAMES = {
-    "model.layers.{}.self_attn.q_norm.weight": "blocks.{}.attention.mixer.q_norm.weight",
-    "model.layers.{}.self_attn.k_norm.weight": "blocks.{}.attention.mixer.k_norm.weight",
     "model.layers.{}.post_attention_layernorm.weight": "blocks.{}.attention.norm.weight",
     "model.layers.{}.post_feedforward_layernorm.weight": "blocks.{}.ffn.norm.weight",
 }
@@ -100,14 +91,16 @@ NORM_NAMES = {
 
 def rules(config: Exaone4Config) -> Rules:
     """Hugging Face's names and ours."""
-    return Rules(renames(llama.OUTER_NAMES | llama.ATTENTION_NAMES | llama.MLP_NAMES | NORM_NAMES))
+    attention = llama.ATTENTION_NAMES | llama.QK_NORM_NAMES
+    return Rules(renames(llama.OUTER_NAMES | attention | llama.MLP_NAMES | NORM_NAMES))
 
 
 def read_config(reader: ConfigReader) -> Exaone4Config:
     """A `config.json` of transformers 4 or 5. Raises ConfigError on a value that asks for another network."""
     shape = llama.read_shape(reader, num_kv_heads=32, norm_eps=1e-5)
     pattern = read_layer_pattern(reader, num_layers=shape["num_layers"], period=4)
-    return Exaone4Config(**shape, window=mistral.read_window(reader), layer_pattern=pattern)
+    window = read_keys(reader, mistral.KEYS, Exaone4Config, window=4096)
+    return Exaone4Config(**shape, **window, layer_pattern=pattern)
 
 
 def write_config(config: Exaone4Config) -> dict[str, Any]:
@@ -136,5 +129,6 @@ FAMILIES = (
             "a norm on what a sublayer adds, none on what it reads",
         ),
         grew_from="mistral",
+        optional_prefix="model.",
     ),
 )

@@ -13,12 +13,12 @@ from torch import nn
 from malmoi.models import llama
 from malmoi.models.base import Family
 from malmoi.models.huggingface import ConfigReader
+from malmoi.models.output_head import output_head
 from malmoi.nn.block import Block, PreNorm
 from malmoi.nn.embedding import Embedding
-from malmoi.nn.linear import Linear
 from malmoi.nn.mlp import GatedMLP, gelu_tanh
 from malmoi.nn.norm import OffsetRMSNorm
-from malmoi.nn.rope import Rope, RopeConfig
+from malmoi.nn.rope import Rope
 from malmoi.nn.soft_cap import SoftCap
 from malmoi.nn.stack import Decoder
 
@@ -47,29 +47,26 @@ def build(config: GemmaConfig) -> Decoder:
         attention = llama.attention(config)
         return Block(attention=PreNorm(norm(config), attention), ffn=PreNorm(norm(config), geglu(config)))
 
-    return assemble(config, block, ropes={"default": config.rope})
+    return assemble(config, block)
 
 
 def assemble(
     config: GemmaConfig,
     block: Callable[[int], Block],
     *,
-    ropes: dict[str, RopeConfig],
+    ropes: dict[str, Rope] | None = None,
     logit_cap: float | None = None,
 ) -> Decoder:
     """Llama's frame with the embedding multiplied by the root of its width and, in Gemma 2, the logits capped."""
     embedding = Embedding(config.vocab_size, config.hidden_size, scale=config.hidden_size**0.5)
-    head = Linear(config.hidden_size, config.vocab_size, bias=False)
-    if config.is_tied:
-        head.weight = embedding.tokens.weight
-    return Decoder(
+    head = output_head(embedding, is_tied=config.is_tied)
+    return llama.assemble(
+        config,
+        block,
         embedding=embedding,
-        blocks=[block(layer) for layer in range(config.num_layers)],
-        norm=norm(config),
+        last_norm=norm(config),
         head=head if logit_cap is None else nn.Sequential(head, SoftCap(logit_cap)),
-        vocab_size=config.vocab_size,
-        max_positions=config.max_positions,
-        ropes={name: Rope(rope, config.head_dim) for name, rope in ropes.items()},
+        ropes=ropes,
     )
 
 
@@ -94,7 +91,6 @@ def read_shape(reader: ConfigReader, *activations: str, **defaults: Any) -> dict
     reader.require("hidden_activation", "gelu_pytorch_tanh")
     reader.require("attention_bias", False)
     reader.require("use_bidirectional_attention", False)
-    reader.disregard("cache_implementation")
     defaults = {"head_dim": 256, "max_positions": 8192, "is_tied": True} | defaults
     return llama.read_shape(reader, activations=("gelu_pytorch_tanh", *activations), **defaults)
 
@@ -121,5 +117,6 @@ FAMILIES = (
             "GEGLU: the gate is a GELU",
         ),
         grew_from="llama",
+        optional_prefix="model.",
     ),
 )

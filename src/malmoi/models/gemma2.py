@@ -11,8 +11,9 @@ from torch import nn
 
 from malmoi.models import gemma, llama
 from malmoi.models.base import Family
+from malmoi.models.config_keys import read_keys, write_keys
 from malmoi.models.huggingface import ConfigReader
-from malmoi.models.layer_pattern import periodic, read_layer_pattern, write_layer_pattern
+from malmoi.models.layer_pattern import periodic, read_layer_pattern, require_pattern, write_layer_pattern
 from malmoi.nn.attend import AttentionRule
 from malmoi.nn.block import Block, Sandwich
 from malmoi.nn.stack import Decoder
@@ -23,12 +24,17 @@ from malmoi.weights.rules import Rules, renames
 class LayeredConfig(gemma.GemmaConfig):
     """What Gemma 2 and 3 share. `layer_pattern` has a letter a layer: L is local and sees the `window`, G is global.
 
-    Scores are divided by the root of `query_scalar`, which need not be a head's width.
+    Scores are divided by the root of `query_scalar`, which need not be a head's width. Raises ConfigError where letters
+    and layers do not fit.
     """
 
     window: int
     layer_pattern: str
     query_scalar: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_pattern(self.layer_pattern, num_layers=self.num_layers, window=self.window)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +65,7 @@ def build(config: Gemma2Config) -> Decoder:
         rule = layer_rule(config, layer, cap=config.score_cap)
         return sandwiched(config, llama.attention(config, rule=rule))
 
-    return gemma.assemble(config, block, ropes={"default": config.rope}, logit_cap=config.logit_cap)
+    return gemma.assemble(config, block, logit_cap=config.logit_cap)
 
 
 def layer_rule(config: LayeredConfig, layer: int, *, cap: float | None = None) -> AttentionRule:
@@ -90,49 +96,34 @@ def rules(config: Gemma2Config) -> Rules:
     return Rules(renames(NAMES if config.logit_cap is None else NAMES | {"lm_head.weight": "head.0.weight"}))
 
 
+LAYER_KEYS = {"sliding_window": "window", "query_pre_attn_scalar": "query_scalar"}
+CAP_KEYS = {"attn_logit_softcapping": "score_cap", "final_logit_softcapping": "logit_cap"}
+
+
 def read_config(reader: ConfigReader) -> Gemma2Config:
     """A `config.json` of transformers 4 or 5. Raises ConfigError on a value that asks for another network."""
     reader.require("sliding_window_pattern", 2)
-    return Gemma2Config(
-        **read_layers(reader, gemma.read_shape(reader, num_kv_heads=4), period=2),
-        score_cap=read_cap(reader, "attn_logit_softcapping", 50.0),
-        logit_cap=read_cap(reader, "final_logit_softcapping", 30.0),
-    )
+    layers = read_layers(reader, gemma.read_shape(reader, num_kv_heads=4), period=2)
+    return Gemma2Config(**layers, **read_keys(reader, CAP_KEYS, Gemma2Config))
 
 
 def read_layers(reader: ConfigReader, shape: dict[str, Any], *, period: int) -> dict[str, Any]:
     """The fields of `LayeredConfig`: those of `shape`, and what tells the layers apart."""
-    window = reader.positive("sliding_window", int, 4096)
-    reader.require("sliding_window_size", window)
-    return shape | {
-        "window": window,
-        "layer_pattern": read_layer_pattern(reader, num_layers=shape["num_layers"], period=period),
-        "query_scalar": reader.positive("query_pre_attn_scalar", int, 256),
-    }
-
-
-def read_cap(reader: ConfigReader, key: str, default: float) -> float | None:
-    """An explicit null is none, and a file without the key has transformers' `default`."""
-    return None if key in reader.nulls else reader.positive(key, float, default)
+    keys = read_keys(reader, LAYER_KEYS, LayeredConfig, window=4096)
+    reader.require("sliding_window_size", keys["window"])
+    pattern = read_layer_pattern(reader, num_layers=shape["num_layers"], period=period)
+    return {**shape, **keys, "layer_pattern": pattern}
 
 
 def write_config(config: Gemma2Config) -> dict[str, Any]:
     """`read_config` run backwards."""
-    return {
-        **write_layers(config),
-        "attn_logit_softcapping": config.score_cap,
-        "final_logit_softcapping": config.logit_cap,
-    }
+    return {**write_layers(config), **write_keys(config, CAP_KEYS)}
 
 
 def write_layers(config: LayeredConfig) -> dict[str, Any]:
     """`read_layers` run backwards."""
-    return {
-        **gemma.write_config(config),
-        "sliding_window": config.window,
-        "layer_types": write_layer_pattern(config.layer_pattern),
-        "query_pre_attn_scalar": config.query_scalar,
-    }
+    types = write_layer_pattern(config.layer_pattern)
+    return {**gemma.write_config(config), **write_keys(config, LAYER_KEYS), "layer_types": types}
 
 
 PRESETS = {"gemma2-2b": gemma2_2b}
@@ -151,5 +142,6 @@ FAMILIES = (
             "soft caps on attention scores and on logits",
         ),
         grew_from="gemma",
+        optional_prefix="model.",
     ),
 )

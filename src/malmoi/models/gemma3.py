@@ -13,10 +13,10 @@ from malmoi.models import gemma, gemma2, llama
 from malmoi.models.base import Family
 from malmoi.models.huggingface import ConfigReader
 from malmoi.models.layer_pattern import periodic
-from malmoi.models.rope_parameters import read_rope, write_rope
+from malmoi.models.rope_parameters import read_rope, require_length, write_rope
 from malmoi.nn.block import Block
 from malmoi.nn.norm import OffsetRMSNorm
-from malmoi.nn.rope import RopeConfig
+from malmoi.nn.rope import Rope, RopeConfig
 from malmoi.nn.stack import Decoder
 from malmoi.weights.rules import Rules, renames
 
@@ -26,6 +26,10 @@ class Gemma3Config(gemma2.LayeredConfig):
     """A Gemma 3: global layers rotate by `rope`, local ones by `local_rope`."""
 
     local_rope: RopeConfig = field(default_factory=RopeConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_length(self.local_rope, self.max_positions)
 
 
 def gemma3_1b() -> Gemma3Config:
@@ -54,18 +58,15 @@ def build(config: Gemma3Config) -> Decoder:
         )
         return gemma2.sandwiched(config, attention)
 
-    return gemma.assemble(config, block, ropes={"global": config.rope, "local": config.local_rope})
-
-
-HEAD_NORM_NAMES = {
-    "model.layers.{}.self_attn.q_norm.weight": "blocks.{}.attention.mixer.q_norm.weight",
-    "model.layers.{}.self_attn.k_norm.weight": "blocks.{}.attention.mixer.k_norm.weight",
-}
+    ropes = {"global": config.rope, "local": config.local_rope}
+    return gemma.assemble(
+        config, block, ropes={name: Rope(rope, config.head_dim) for name, rope in ropes.items()}
+    )
 
 
 def rules(config: Gemma3Config) -> Rules:
     """Hugging Face's names and ours."""
-    return Rules(renames(gemma2.NAMES | HEAD_NORM_NAMES))
+    return Rules(renames(gemma2.NAMES | llama.QK_NORM_NAMES))
 
 
 def read_config(reader: ConfigReader) -> Gemma3Config:
@@ -137,5 +138,6 @@ FAMILIES = (
             "norms of queries and keys in the place of caps",
         ),
         grew_from="gemma2",
+        optional_prefix="model.",
     ),
 )

@@ -9,12 +9,13 @@ from functools import partial
 from typing import Any
 
 from malmoi.models.base import Family
+from malmoi.models.config_keys import read_keys, write_keys
 from malmoi.models.huggingface import ConfigReader
+from malmoi.models.output_head import output_head
 from malmoi.nn.attend import AttentionRule
 from malmoi.nn.attention import Attention, head_width
 from malmoi.nn.block import Block, PreNorm
 from malmoi.nn.embedding import Embedding, LearnedPositions
-from malmoi.nn.linear import Linear
 from malmoi.nn.mlp import MLP, gelu_tanh
 from malmoi.nn.norm import LayerNorm
 from malmoi.nn.stack import Decoder
@@ -78,14 +79,11 @@ def build(config: GPT2Config) -> Decoder:
 
     positions = LearnedPositions(config.max_positions, config.hidden_size)
     embedding = Embedding(config.vocab_size, config.hidden_size, positions=positions)
-    head = Linear(config.hidden_size, config.vocab_size, bias=False)
-    if config.is_tied:
-        head.weight = embedding.tokens.weight
     return Decoder(
         embedding=embedding,
         blocks=[block(layer) for layer in range(config.num_layers)],
         norm=norm(),
-        head=head,
+        head=output_head(embedding, is_tied=config.is_tied),
         vocab_size=config.vocab_size,
         max_positions=config.max_positions,
     )
@@ -118,6 +116,20 @@ def rules(config: GPT2Config) -> Rules:
     )
 
 
+KEYS = {
+    "vocab_size": "vocab_size",
+    "n_embd": "hidden_size",
+    "n_inner": "intermediate_size",
+    "n_layer": "num_layers",
+    "n_head": "num_heads",
+    "n_positions": "max_positions",
+    "layer_norm_epsilon": "norm_eps",
+    "tie_word_embeddings": "is_tied",
+    "scale_attn_weights": "is_scaled",
+    "scale_attn_by_inverse_layer_idx": "scales_by_layer",
+}
+
+
 def read_config(reader: ConfigReader) -> GPT2Config:
     """A `config.json` of transformers 4 or 5. Raises ConfigError on a value that asks for another network."""
     reader.require("activation_function", "gelu_new", "gelu_pytorch_tanh")  # two names of one function
@@ -125,38 +137,16 @@ def read_config(reader: ConfigReader) -> GPT2Config:
     reader.disregard("resid_pdrop", "embd_pdrop", "attn_pdrop", "reorder_and_upcast_attn")
     reader.disregard("summary_activation", "summary_first_dropout", "summary_proj_to_labels")
     reader.disregard("summary_type", "summary_use_proj")
-    hidden_size = reader.positive("n_embd", int, 768)
-    max_positions = reader.positive("n_positions", int, 1024)
-    reader.require("n_ctx", max_positions)
-    return GPT2Config(
-        vocab_size=reader.positive("vocab_size", int, 50_257),
-        hidden_size=hidden_size,
-        intermediate_size=reader.positive("n_inner", int, 4 * hidden_size),
-        num_layers=reader.positive("n_layer", int, 12),
-        num_heads=reader.positive("n_head", int, 12),
-        max_positions=max_positions,
-        norm_eps=reader.positive("layer_norm_epsilon", float, 1e-5),
-        is_tied=reader.take("tie_word_embeddings", bool, True),
-        is_scaled=reader.take("scale_attn_weights", bool, True),
-        scales_by_layer=reader.take("scale_attn_by_inverse_layer_idx", bool, False),
+    config = GPT2Config(
+        **read_keys(reader, KEYS, GPT2Config, intermediate_size=4 * reader.positive("n_embd", int, 768))
     )
+    reader.require("n_ctx", config.max_positions)
+    return config
 
 
 def write_config(config: GPT2Config) -> dict[str, Any]:
     """`read_config` run backwards."""
-    return {
-        "vocab_size": config.vocab_size,
-        "n_embd": config.hidden_size,
-        "n_inner": config.intermediate_size,
-        "n_layer": config.num_layers,
-        "n_head": config.num_heads,
-        "n_positions": config.max_positions,
-        "layer_norm_epsilon": config.norm_eps,
-        "tie_word_embeddings": config.is_tied,
-        "scale_attn_weights": config.is_scaled,
-        "scale_attn_by_inverse_layer_idx": config.scales_by_layer,
-        "activation_function": "gelu_new",
-    }
+    return {**write_keys(config, KEYS), "activation_function": "gelu_new"}
 
 
 PRESETS = {"gpt2": gpt2_small}

@@ -6,6 +6,7 @@ Place in the flow: `checkpoint.py` makes a reader, a family's `read_config` empt
 `rope_parameters.py`, the part of a config that families share.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ from malmoi.core.errors import ConfigError
 
 T = TypeVar("T")
 N = TypeVar("N", int, float)
-_REQUIRED: Any = object()
+REQUIRED: Any = object()  # the default of what has none
 
 # Keys that say nothing about what the network computes: who made the file, training, generation, other programs.
 NEUTRAL_KEYS = frozenset({
@@ -21,7 +22,8 @@ NEUTRAL_KEYS = frozenset({
     "_name_or_path", "_commit_hash", "auto_map", "author", "created_date", "license", "is_llama_config",
     "transformers.js_config", "unsloth_version", "unsloth_fixed", "_attn_implementation_autoset",
     "attn_implementation", "_attn_implementation", "torchscript", "use_cache", "use_bfloat16",
-    "gradient_checkpointing", "chunk_size_feed_forward", "tf_legacy_loss", "initializer_range",
+    "cache_implementation", "output_past", "tf_legacy_loss", "initializer_range",
+    "gradient_checkpointing", "chunk_size_feed_forward",
     "bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "sep_token_id", "decoder_start_token_id",
     "forced_bos_token_id", "forced_eos_token_id", "bad_words_ids", "output_attentions", "output_hidden_states",
     "output_scores", "return_dict", "use_return_dict", "return_dict_in_generate", "problem_type", "id2label",
@@ -64,7 +66,7 @@ class ConfigReader:
             if key not in NEUTRAL_KEYS and not (key in NEUTRAL_VALUES and value == NEUTRAL_VALUES[key])
         }
 
-    def take(self, key: str, kind: type[T], default: T = _REQUIRED) -> T:
+    def take(self, key: str, kind: type[T], default: T = REQUIRED) -> T:
         """The value of `key` as `kind`. Raises ConfigError on a wrong type, or no value where there is no default.
 
         >>> ConfigReader({"rope_theta": 10000}, where="config.json").take("rope_theta", float, 500_000.0)
@@ -73,20 +75,29 @@ class ConfigReader:
         self._unread.discard(key)
         value = self.raw.get(key)
         if value is None:
-            if default is _REQUIRED:
+            if default is REQUIRED:
                 raise ConfigError(f"{self.where}: the key {key!r} is missing. Add it, as a {kind.__name__}.")
             return default
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise ConfigError(f"{self.where}: {key}={value!r} is not a {kind.__name__}. Correct it.")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{self.where}: {key}={value!r} is not a finite number. Correct it.")
         return value
 
-    def positive(self, key: str, kind: type[N], default: N = _REQUIRED) -> N:
+    def positive(self, key: str, kind: type[N], default: N = REQUIRED) -> N:
         """`take`, of a number that has to be above 0."""
         value = self.take(key, kind, default)
         if not value > 0:
             raise ConfigError(f"{self.where}: {key}={value!r} is not above 0. Correct it.")
+        return value
+
+    def count(self, key: str, default: int = REQUIRED) -> int:
+        """`take`, of a number of things of which there may be none."""
+        value = self.take(key, int, default)
+        if value < 0:
+            raise ConfigError(f"{self.where}: {key}={value!r} is below 0. Correct it.")
         return value
 
     def require(self, key: str, *allowed: object) -> None:

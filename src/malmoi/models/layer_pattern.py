@@ -3,8 +3,8 @@
     layer_types               a name a layer: "sliding_attention", "full_attention"
     sliding_window_pattern    before: a number n, each n-th layer sees everything
 
-Ours is a letter a layer, L for local and G for global. Place in the flow: a family's `read_config` and `write_config`
-call this. Read next: `gemma.py`.
+Ours is a letter a layer, L for local and G for global. Place in the flow: a family's Config, `read_config` and
+`write_config` call this. Read next: `gemma2.py`.
 """
 
 from malmoi.core.errors import ConfigError
@@ -23,6 +23,23 @@ def periodic(num_layers: int, period: int) -> str:
     return "".join("L" if (layer + 1) % period else "G" for layer in range(num_layers))
 
 
+def require_pattern(pattern: str, *, num_layers: int, window: int | None) -> None:
+    """Raise ConfigError unless there is an L or a G for each layer, and a window if there is an L.
+
+    >>> require_pattern("lG", num_layers=2, window=4)
+    Traceback (most recent call last):
+        ...
+    malmoi.core.errors.ConfigError: layer_pattern='lG' is not a letter, L or G, for each of 2 layers. Correct one ...
+    """
+    if len(pattern) != num_layers or set(pattern) - set(LAYER_TYPES):
+        raise ConfigError(
+            f"layer_pattern={pattern!r} is not a letter, {' or '.join(LAYER_TYPES)}, for each of {num_layers} layers. "
+            "Correct one of the two."
+        )
+    if window is None and "L" in pattern:
+        raise ConfigError(f"layer_pattern={pattern!r} has local layers, but window=None. Give it a window.")
+
+
 def read_layer_pattern(reader: ConfigReader, *, num_layers: int, period: int) -> str:
     """The letters of the file, which the types say before the number, and `period` where it says nothing.
 
@@ -36,9 +53,8 @@ def read_layer_pattern(reader: ConfigReader, *, num_layers: int, period: int) ->
     types = reader.take("layer_types", list, [])
     if not types:
         return periodic(num_layers, reader.positive("sliding_window_pattern", int, period))
-    reader.disregard(
-        "sliding_window_pattern"
-    )  # the reference does not look at it then; in EXAONE 4 it is letters
+    # The reference does not look at it then; in EXAONE 4 it is letters.
+    reader.disregard("sliding_window_pattern")
     unknown = [kind for kind in types if kind not in LETTERS]
     if unknown or len(types) != num_layers:
         raise ConfigError(

@@ -1,7 +1,7 @@
 """Llama: RMSNorm, rotary positions, grouped-query attention, SwiGLU (Touvron et al. 2023, arXiv:2302.13971).
 
-Llama 2 brought grouped queries to its larger sizes (arXiv:2307.09288, section 2.2), Llama 3 a rotary scaling
-for long contexts (arXiv:2407.21783, section 3.4.2). Everything here is a brick of `nn/`; the page only says
+Llama 2 brought grouped queries to its larger sizes (arXiv:2307.09288, section 2.2), Llama 3.1 a rotary scaling
+for long contexts (`nn.rope_scaling.Llama3Scaling`). Everything here is a brick of `nn/`; the page only says
 which. Every family's page has this order: Config, presets, `build`, `rules`, `read_config`, `write_config`.
 
 Most decoders since are Llama with an idea or two more, so the parts of this page are functions that their pages
@@ -15,13 +15,14 @@ from typing import Any
 from torch import nn
 
 from malmoi.models.base import Family
+from malmoi.models.config_keys import read_keys, write_keys
 from malmoi.models.huggingface import ConfigReader
-from malmoi.models.rope_parameters import read_rope, write_rope
+from malmoi.models.output_head import output_head
+from malmoi.models.rope_parameters import read_rope, require_length, write_rope
 from malmoi.nn.attend import AttentionRule
 from malmoi.nn.attention import Attention, head_width
 from malmoi.nn.block import Block, PreNorm
 from malmoi.nn.embedding import Embedding
-from malmoi.nn.linear import Linear
 from malmoi.nn.mlp import GatedMLP
 from malmoi.nn.norm import RMSNorm
 from malmoi.nn.rope import Rope, RopeConfig
@@ -31,7 +32,10 @@ from malmoi.weights.rules import Rules, renames
 
 @dataclass(frozen=True, kw_only=True)
 class LlamaShape:
-    """What every decoder of this line has. `head_dim` is free of `hidden_size / num_heads`, as Hugging Face allows."""
+    """What every decoder of this line has. `head_dim` is free of `hidden_size / num_heads`, as Hugging Face allows.
+
+    Raises ConfigError for a dynamic scaling of another length than `max_positions`.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -44,6 +48,9 @@ class LlamaShape:
     norm_eps: float = 1e-5
     rope: RopeConfig = field(default_factory=RopeConfig)
     is_tied: bool = False
+
+    def __post_init__(self) -> None:
+        require_length(self.rope, self.max_positions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,17 +111,21 @@ def build(config: LlamaConfig) -> Decoder:
 
 
 def assemble(
-    config: LlamaShape, block: Callable[[int], Block], *, ropes: dict[str, Rope] | None = None
+    config: LlamaShape,
+    block: Callable[[int], Block],
+    *,
+    embedding: Embedding | None = None,
+    last_norm: nn.Module | None = None,
+    head: nn.Module | None = None,
+    ropes: dict[str, Rope] | None = None,
 ) -> Decoder:
-    """The frame: an embedding, the `block` of each layer, a last norm, a head; one rotation for all, or `ropes`."""
-    embedding = Embedding(config.vocab_size, config.hidden_size)
-    head = Linear(config.hidden_size, config.vocab_size, bias=False)
-    if config.is_tied:
-        head.weight = embedding.tokens.weight
+    """The frame around the `block` of each layer, Llama's own where a family puts in nothing else."""
+    embedding = embedding or Embedding(config.vocab_size, config.hidden_size)
+    head = head or output_head(embedding, is_tied=config.is_tied)
     return Decoder(
         embedding=embedding,
         blocks=[block(layer) for layer in range(config.num_layers)],
-        norm=norm(config),
+        norm=last_norm or norm(config),
         head=head,
         vocab_size=config.vocab_size,
         max_positions=config.max_positions,
@@ -158,6 +169,10 @@ ATTENTION_NAMES = {
     "model.layers.{}.self_attn.v_proj.{}": "blocks.{}.attention.mixer.v.{}",
     "model.layers.{}.self_attn.o_proj.{}": "blocks.{}.attention.mixer.out.{}",
 }
+QK_NORM_NAMES = {  # where a family puts norms into attention
+    "model.layers.{}.self_attn.q_norm.weight": "blocks.{}.attention.mixer.q_norm.weight",
+    "model.layers.{}.self_attn.k_norm.weight": "blocks.{}.attention.mixer.k_norm.weight",
+}
 MLP_NAMES = {
     "model.layers.{}.mlp.gate_proj.{}": "blocks.{}.ffn.mixer.gate.{}",
     "model.layers.{}.mlp.up_proj.{}": "blocks.{}.ffn.mixer.up.{}",
@@ -170,16 +185,29 @@ def rules(config: LlamaShape) -> Rules:
     return Rules(renames(FRAME_NAMES | ATTENTION_NAMES | MLP_NAMES))
 
 
+KEYS = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "hidden_size",
+    "intermediate_size": "intermediate_size",
+    "num_hidden_layers": "num_layers",
+    "num_attention_heads": "num_heads",
+    "num_key_value_heads": "num_kv_heads",
+    "head_dim": "head_dim",
+    "max_position_embeddings": "max_positions",
+    "rms_norm_eps": "norm_eps",
+    "tie_word_embeddings": "is_tied",
+}
+BIAS_KEYS = {"attention_bias": "has_attention_bias", "mlp_bias": "has_mlp_bias"}
+
+
 def read_config(reader: ConfigReader) -> LlamaConfig:
     """A `config.json` of transformers 4 or 5. Raises ConfigError on a value that asks for another network."""
     # SmolLM says it; True would be the paper's pairing of neighbours.
     reader.require("rope_interleaved", False)
     reader.disregard("pretraining_tp")  # only the order of a sum
-    return LlamaConfig(
-        **read_shape(reader),
-        has_attention_bias=reader.take("attention_bias", bool, False),
-        has_mlp_bias=reader.take("mlp_bias", bool, False),
-    )
+    shape = read_shape(reader)
+    reader.require("max_sequence_length", shape["max_positions"])  # the first files say it by two names
+    return LlamaConfig(**shape, **read_keys(reader, BIAS_KEYS, LlamaConfig))
 
 
 def read_shape(
@@ -187,12 +215,10 @@ def read_shape(
     *,
     num_kv_heads: int | None = None,
     head_dim: int | None = None,
-    max_positions: int = 2048,
-    norm_eps: float = 1e-6,
     theta: float = 10_000.0,
-    is_tied: bool = False,
     activations: tuple[str, ...] = ("silu",),
     rope: RopeConfig | None = None,
+    **defaults: Any,
 ) -> dict[str, Any]:
     """The fields of `LlamaShape`; the arguments are what a family takes where its file says nothing.
 
@@ -200,55 +226,29 @@ def read_shape(
     """
     reader.require("hidden_act", *activations)
     reader.disregard("attention_dropout")  # training's business
-    hidden_size = reader.positive("hidden_size", int)
     num_heads = reader.positive("num_attention_heads", int)
-    max_positions = reader.positive("max_position_embeddings", int, max_positions)
-    has_head_dim = "head_dim" in reader.raw or head_dim is not None
-    if "num_key_value_heads" in reader.nulls:  # not the same as absent
+    if num_kv_heads is None or "num_key_value_heads" in reader.nulls:  # null is not the same as absent
         num_kv_heads = num_heads
-    return {
-        "vocab_size": reader.positive("vocab_size", int),
-        "hidden_size": hidden_size,
-        "intermediate_size": reader.positive("intermediate_size", int),
-        "num_layers": reader.positive("num_hidden_layers", int),
-        "num_heads": num_heads,
-        "num_kv_heads": reader.positive("num_key_value_heads", int, num_kv_heads or num_heads),
-        "head_dim": reader.positive("head_dim", int, head_dim or 0)
-        if has_head_dim
-        else head_width(hidden_size, num_heads),
-        "max_positions": max_positions,
-        "norm_eps": reader.positive("rms_norm_eps", float, norm_eps),
-        "rope": rope or read_rope(reader, max_positions=max_positions, theta=theta),
-        "is_tied": reader.take("tie_word_embeddings", bool, is_tied),
-    }
+    if head_dim is None and "head_dim" not in reader.raw:
+        head_dim = head_width(reader.positive("hidden_size", int), num_heads)
+    defaults = {"max_positions": 2048, "norm_eps": 1e-6, **defaults}
+    shape = read_keys(reader, KEYS, LlamaShape, num_kv_heads=num_kv_heads, head_dim=head_dim, **defaults)
+    return shape | {"rope": rope or read_rope(reader, max_positions=shape["max_positions"], theta=theta)}
 
 
 def write_config(config: LlamaConfig) -> dict[str, Any]:
     """`read_config` run backwards."""
-    return {
-        **write_shape(config),
-        "attention_bias": config.has_attention_bias,
-        "mlp_bias": config.has_mlp_bias,
-    }
+    return {**write_shape(config), **write_keys(config, BIAS_KEYS)}
 
 
 def write_shape(config: LlamaShape) -> dict[str, Any]:
     """`read_shape` run backwards. Both spellings of the rotary base, for readers of either age."""
     rope = write_rope(config.rope)
     return {
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.intermediate_size,
-        "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.num_heads,
-        "num_key_value_heads": config.num_kv_heads,
-        "head_dim": config.head_dim,
-        "max_position_embeddings": config.max_positions,
-        "rms_norm_eps": config.norm_eps,
+        **write_keys(config, KEYS),
         "rope_theta": config.rope.theta,
         "rope_scaling": rope if config.rope.scaling else None,
         "rope_parameters": rope,
-        "tie_word_embeddings": config.is_tied,
         "hidden_act": "silu",
     }
 
@@ -270,6 +270,7 @@ FAMILIES = (
             "SwiGLU: a feed-forward network with a gate",
         ),
         grew_from="gpt2",
+        optional_prefix="model.",
         ignored_tensors=("model.layers.{}.self_attn.rotary_emb.inv_freq",),
     ),
 )

@@ -121,16 +121,16 @@ _DEFAULTS = {
 def read_config(reader: ConfigReader) -> LlavaConfig:
     """A `config.json` of transformers 4 or 5. Raises ConfigError on a value that asks for another network."""
     reader.require("projector_hidden_act", "gelu")
-    # A loss's business; the decoder's own key, once written here too; what follows from the tower.
-    reader.disregard("ignore_index", "vocab_size", "image_seq_length")
+    reader.disregard("ignore_index")  # a loss's business
     text = read_nested(reader, "text_config", model_type="llama", defaults=_DEFAULTS)
+    reader.require("vocab_size", text.vocab_size)  # the decoder's own key, once written here too
     if reader.take("tie_word_embeddings", bool, False):
         text = replace(text, is_tied=True)
     image_token = reader.take("image_token_index", int, reader.take("image_token_id", int, 32_000))
     reader.require("image_token_id", image_token)
     reader.require("vision_feature_select_strategy", "default", "full")
     is_full = reader.take("vision_feature_select_strategy", str, "default") == "full"
-    return LlavaConfig(
+    config = LlavaConfig(
         vision=read_nested(reader, "vision_config", model_type="clip_vision_model"),
         text=text,
         image_token=image_token,
@@ -138,6 +138,9 @@ def read_config(reader: ConfigReader) -> LlavaConfig:
         strategy="full" if is_full else "default",
         has_projector_bias=reader.take("multimodal_projector_bias", bool, True),
     )
+    # What follows from the tower, or 576, which transformers writes for every one where nobody said another number.
+    reader.require("image_seq_length", config.num_image_tokens, 576)
+    return config
 
 
 def read_layers(reader: ConfigReader) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from malmoi.models import llama
 from malmoi.models.base import Family
+from malmoi.models.config_keys import read_keys, write_keys
 from malmoi.models.huggingface import ConfigReader
 from malmoi.nn.attend import AttentionRule
 from malmoi.nn.rope import RopeConfig
@@ -44,23 +45,18 @@ def build(config: MistralConfig) -> Decoder:
     )
 
 
+KEYS = {"sliding_window": "window"}
+
+
 def read_config(reader: ConfigReader) -> MistralConfig:
     """A `config.json` of transformers 4 or 5. Raises ConfigError on a value that asks for another network."""
-    return MistralConfig(
-        **llama.read_shape(reader, num_kv_heads=8, max_positions=4096 * 32), window=read_window(reader)
-    )
-
-
-def read_window(reader: ConfigReader) -> int | None:
-    """`sliding_window`; an explicit null is none, and a file without the key has transformers' default of 4,096."""
-    if "sliding_window" in reader.nulls:
-        return None
-    return reader.positive("sliding_window", int, 4096)
+    shape = llama.read_shape(reader, num_kv_heads=8, max_positions=4096 * 32)
+    return MistralConfig(**shape, **read_keys(reader, KEYS, MistralConfig, window=4096))
 
 
 def write_config(config: MistralConfig) -> dict[str, Any]:
     """`read_config` run backwards."""
-    return {**llama.write_shape(config), "sliding_window": config.window}
+    return {**llama.write_shape(config), **write_keys(config, KEYS)}
 
 
 PRESETS = {"mistral-7b": mistral_7b}
@@ -75,5 +71,6 @@ FAMILIES = (
         write_config=write_config,
         ideas=("sliding-window attention, and with it a rolling cache that stops growing",),
         grew_from="llama",
+        optional_prefix="model.",
     ),
 )

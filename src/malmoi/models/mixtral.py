@@ -10,6 +10,7 @@ from typing import Any
 
 from malmoi.models import llama, mistral
 from malmoi.models.base import Family
+from malmoi.models.config_keys import read_keys, write_keys
 from malmoi.models.huggingface import ConfigReader
 from malmoi.nn.attend import AttentionRule
 from malmoi.nn.moe import MoE, SoftmaxRouter
@@ -71,6 +72,9 @@ def rules(config: MixtralConfig) -> Rules:
     return Rules(renames(llama.FRAME_NAMES | llama.ATTENTION_NAMES | EXPERT_NAMES))
 
 
+KEYS = mistral.KEYS | {"num_local_experts": "num_experts", "num_experts_per_tok": "top_k"}
+
+
 def read_config(reader: ConfigReader) -> MixtralConfig:
     """A `config.json` of transformers 4 or 5. Raises ConfigError on a value that asks for another network."""
     # Training's business: the second loss, and noise on the router's input.
@@ -78,21 +82,12 @@ def read_config(reader: ConfigReader) -> MixtralConfig:
     shape = llama.read_shape(
         reader, num_kv_heads=8, max_positions=4096 * 32, norm_eps=1e-5, theta=1_000_000.0
     )
-    return MixtralConfig(
-        **shape,
-        window=reader.positive("sliding_window", int) if "sliding_window" in reader.raw else None,
-        num_experts=reader.positive("num_local_experts", int, 8),
-        top_k=reader.positive("num_experts_per_tok", int, 2),
-    )
+    return MixtralConfig(**shape, **read_keys(reader, KEYS, MixtralConfig))
 
 
 def write_config(config: MixtralConfig) -> dict[str, Any]:
     """`read_config` run backwards."""
-    return {
-        **mistral.write_config(config),
-        "num_local_experts": config.num_experts,
-        "num_experts_per_tok": config.top_k,
-    }
+    return {**llama.write_shape(config), **write_keys(config, KEYS)}
 
 
 PRESETS = {"mixtral-8x7b": mixtral_8x7b}
@@ -110,5 +105,6 @@ FAMILIES = (
             "a load-balancing loss, which keeps the experts equally busy",
         ),
         grew_from="mistral",
+        optional_prefix="model.",
     ),
 )

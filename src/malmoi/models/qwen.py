@@ -10,6 +10,7 @@ from typing import Any
 
 from malmoi.models import llama
 from malmoi.models.base import Family
+from malmoi.models.config_keys import read_keys, write_keys
 from malmoi.models.huggingface import ConfigReader
 from malmoi.nn.attend import AttentionRule
 from malmoi.nn.attention import Attention
@@ -103,16 +104,13 @@ def normed_attention(config: llama.LlamaShape, *, rule: AttentionRule, bias: boo
     )
 
 
-QK_NORM_NAMES = {
-    "model.layers.{}.self_attn.q_norm.weight": "blocks.{}.attention.mixer.q_norm.weight",
-    "model.layers.{}.self_attn.k_norm.weight": "blocks.{}.attention.mixer.k_norm.weight",
-}
-
-
 def qwen3_rules(config: Qwen3Config) -> Rules:
     """Hugging Face's names and ours."""
-    attention = llama.ATTENTION_NAMES | QK_NORM_NAMES
+    attention = llama.ATTENTION_NAMES | llama.QK_NORM_NAMES
     return Rules(renames(llama.FRAME_NAMES | attention | llama.MLP_NAMES))
+
+
+BIAS_KEYS = {"attention_bias": "has_attention_bias"}
 
 
 def read_qwen2(reader: ConfigReader) -> Qwen2Config:
@@ -125,18 +123,15 @@ def read_qwen2(reader: ConfigReader) -> Qwen2Config:
 def read_qwen3(reader: ConfigReader) -> Qwen3Config:
     """The same."""
     shape = llama.read_shape(reader, num_kv_heads=32, head_dim=128, max_positions=32_768)
-    return Qwen3Config(
-        **shape,
-        **read_window(reader, shape["num_layers"]),
-        has_attention_bias=reader.take("attention_bias", bool, False),
-    )
+    window = read_window(reader, shape["num_layers"])
+    return Qwen3Config(**shape, **window, **read_keys(reader, BIAS_KEYS, Qwen3Config))
 
 
 def read_window(reader: ConfigReader, num_layers: int) -> dict[str, Any]:
     """The window and the layers that have it; `layer_types`, where a file has them, say it once more."""
     has_window = reader.take("use_sliding_window", bool, False) and "sliding_window" not in reader.nulls
     window = reader.positive("sliding_window", int, 4096)
-    first = min(reader.take("max_window_layers", int, 28), num_layers)
+    first = min(reader.count("max_window_layers", 28), num_layers)
     if not has_window:
         first = num_layers
     elif "layer_types" in reader.raw:  # the reference does not look at the number then
@@ -158,7 +153,7 @@ def write_qwen2(config: Qwen2Config) -> dict[str, Any]:
 
 def write_qwen3(config: Qwen3Config) -> dict[str, Any]:
     """`read_qwen3` run backwards."""
-    return {**write_qwen2(config), "attention_bias": config.has_attention_bias}
+    return {**write_qwen2(config), **write_keys(config, BIAS_KEYS)}
 
 
 PRESETS = {"qwen2.5-0.5b": qwen2_5_0_5b, "qwen3-0.6b": qwen3_0_6b, "qwen3-8b": qwen3_8b}
@@ -173,6 +168,7 @@ FAMILIES = (
         write_config=write_qwen2,
         ideas=("biases on the projections to q, k and v",),
         grew_from="llama",
+        optional_prefix="model.",
     ),
     Family(
         model_type="qwen3",
@@ -184,5 +180,6 @@ FAMILIES = (
         write_config=write_qwen3,
         ideas=("each head of q and k is normalised, in the place of the biases",),
         grew_from="qwen2",
+        optional_prefix="model.",
     ),
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 from malmoi.models import llama, qwen
 from malmoi.models.base import Family
+from malmoi.models.config_keys import read_keys, write_keys
 from malmoi.models.huggingface import ConfigReader
 from malmoi.nn.attend import AttentionRule
 from malmoi.nn.block import Block
@@ -80,8 +81,16 @@ EXPERT_NAMES = {
 
 def rules(config: Qwen3MoeConfig) -> Rules:
     """Hugging Face's names and ours."""
-    attention = llama.ATTENTION_NAMES | qwen.QK_NORM_NAMES
+    attention = llama.ATTENTION_NAMES | llama.QK_NORM_NAMES
     return Rules(renames(llama.FRAME_NAMES | attention | llama.MLP_NAMES | EXPERT_NAMES))
+
+
+KEYS = qwen.BIAS_KEYS | {
+    "num_experts": "num_experts",
+    "num_experts_per_tok": "top_k",
+    "moe_intermediate_size": "expert_intermediate_size",
+    "norm_topk_prob": "is_normalised",
+}
 
 
 def read_config(reader: ConfigReader) -> Qwen3MoeConfig:
@@ -89,31 +98,30 @@ def read_config(reader: ConfigReader) -> Qwen3MoeConfig:
     reader.require("use_sliding_window", False)
     reader.disregard("sliding_window", "max_window_layers")  # at which nobody looks without the first
     reader.disregard("output_router_logits", "router_aux_loss_coef")  # training's business
+    # What Qwen's own files say of this family's ideas, and of those that it left behind.
+    reader.require("use_qk_norm", True)
+    reader.require("qkv_bias", False)
+    reader.require("shared_expert_intermediate_size", 0)
     shape = llama.read_shape(reader, num_kv_heads=4, max_positions=32_768)
     step = reader.positive("decoder_sparse_step", int, 1)
     dense = reader.take("mlp_only_layers", list, [])
     is_dense = [layer in dense or (layer + 1) % step != 0 for layer in range(shape["num_layers"])]
-    return Qwen3MoeConfig(
+    # The first key has had two names. The rest are transformers' defaults.
+    defaults = {"num_experts": reader.take("num_local_experts", int, 128), "top_k": 8, "is_normalised": False}
+    config = Qwen3MoeConfig(
         **shape,
-        # The key has had two names.
-        num_experts=reader.positive("num_experts", int, reader.take("num_local_experts", int, 128)),
-        top_k=reader.positive("num_experts_per_tok", int, 8),
-        expert_intermediate_size=reader.positive("moe_intermediate_size", int, 768),
-        is_normalised=reader.take("norm_topk_prob", bool, False),
+        **read_keys(reader, KEYS, Qwen3MoeConfig, expert_intermediate_size=768, **defaults),
         dense_layers=tuple(layer for layer, dense in enumerate(is_dense) if dense),
-        has_attention_bias=reader.take("attention_bias", bool, False),
     )
+    reader.require("num_local_experts", config.num_experts)
+    return config
 
 
 def write_config(config: Qwen3MoeConfig) -> dict[str, Any]:
     """`read_config` run backwards."""
     return {
         **llama.write_shape(config),
-        "attention_bias": config.has_attention_bias,
-        "num_experts": config.num_experts,
-        "num_experts_per_tok": config.top_k,
-        "moe_intermediate_size": config.expert_intermediate_size,
-        "norm_topk_prob": config.is_normalised,
+        **write_keys(config, KEYS),
         "mlp_only_layers": list(config.dense_layers),
         "decoder_sparse_step": 1,
     }
@@ -131,5 +139,6 @@ FAMILIES = (
         write_config=write_config,
         ideas=("128 small experts a layer, of which a token uses 8",),
         grew_from="qwen3",
+        optional_prefix="model.",
     ),
 )

@@ -8,13 +8,14 @@ but all that a later token can know has to fit, and gradients pass through every
 """
 
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 from malmoi.models.base import Family
+from malmoi.models.config_keys import read_keys, write_keys
 from malmoi.models.huggingface import ConfigReader
+from malmoi.models.output_head import output_head
 from malmoi.nn.cells import CellKind
 from malmoi.nn.embedding import Embedding
-from malmoi.nn.linear import Linear
 from malmoi.nn.recurrent import Recurrent
 from malmoi.nn.stack import Decoder
 from malmoi.weights.rules import Rules, renames
@@ -54,13 +55,10 @@ def build(config: RecurrentConfig) -> Decoder:
     )
     """
     embedding = Embedding(config.vocab_size, config.hidden_size)
-    head = Linear(config.hidden_size, config.vocab_size, bias=False)
-    if config.is_tied:
-        head.weight = embedding.tokens.weight
     return Decoder(
         embedding=embedding,
         blocks=[Recurrent(config.hidden_size, kind=config.cell) for _ in range(config.num_layers)],
-        head=head,
+        head=output_head(embedding, is_tied=config.is_tied),
         vocab_size=config.vocab_size,
         max_positions=config.max_positions,
     )
@@ -80,30 +78,24 @@ def rules(config: RecurrentConfig) -> Rules:
     )  # fmt: skip
 
 
+KEYS = {
+    "cell": "cell",
+    "vocab_size": "vocab_size",
+    "hidden_size": "hidden_size",
+    "num_hidden_layers": "num_layers",
+    "max_position_embeddings": "max_positions",
+    "tie_word_embeddings": "is_tied",
+}
+
+
 def read_config(reader: ConfigReader) -> RecurrentConfig:
     """A `config.json` that `write_config` wrote. Raises ConfigError on a cell that is unknown."""
-    reader.require("cell", *get_args(CellKind))
-    cell: Any = reader.take("cell", str)
-    return RecurrentConfig(
-        cell=cell,
-        vocab_size=reader.positive("vocab_size", int),
-        hidden_size=reader.positive("hidden_size", int),
-        num_layers=reader.positive("num_hidden_layers", int),
-        max_positions=reader.positive("max_position_embeddings", int, 4096),
-        is_tied=reader.take("tie_word_embeddings", bool, False),
-    )
+    return RecurrentConfig(**read_keys(reader, KEYS, RecurrentConfig))
 
 
 def write_config(config: RecurrentConfig) -> dict[str, Any]:
     """`read_config` run backwards."""
-    return {
-        "cell": config.cell,
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_size,
-        "num_hidden_layers": config.num_layers,
-        "max_position_embeddings": config.max_positions,
-        "tie_word_embeddings": config.is_tied,
-    }
+    return write_keys(config, KEYS)
 
 
 PRESETS = {"lstm-zaremba-large": zaremba_large}

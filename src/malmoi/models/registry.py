@@ -74,9 +74,9 @@ def find_family(model_type: str) -> Family[Any]:
 
 def family_of(config: object) -> Family[Any]:
     """The family whose configuration `config` is. Raises ConfigError if it is of none."""
-    for model_type in _PAGES:
-        family = find_family(model_type)
-        if type(config) is family.config_class:  # a family's configuration may extend another's
+    home = type(config).__module__.removeprefix("malmoi.models.")
+    for model_type, page in _PAGES.items():
+        if page == home and type(config) is (family := find_family(model_type)).config_class:
             return family
     raise ConfigError(
         f"{type(config).__name__} is the configuration of no family. Use the Config of a page of malmoi.models."

@@ -7,7 +7,8 @@
 Place in the flow: a family's `read_config` and `write_config` call this. Read next: `nn/rope_scaling.py`.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from malmoi.core.errors import ConfigError
 from malmoi.models.huggingface import ConfigReader
@@ -22,6 +23,8 @@ from malmoi.nn.rope_scaling import (
     YarnScaling,
 )
 
+T = TypeVar("T")
+
 
 def read_rope(reader: ConfigReader, *, max_positions: int, theta: float = 10_000.0) -> RopeConfig:
     """Take the rotary keys, with the base `theta` where they name none.
@@ -31,31 +34,49 @@ def read_rope(reader: ConfigReader, *, max_positions: int, theta: float = 10_000
     >>> read_rope(ConfigReader({"rope_theta": 5e5}, where="config.json"), max_positions=8192)
     RopeConfig(theta=500000.0, scaling=None)
     """
-    outer_theta = reader.take("rope_theta", float, theta)
     has_original = "original_max_position_embeddings" in reader.raw
     original = reader.positive("original_max_position_embeddings", int) if has_original else None
-    found = {}
+    thetas: dict[str, float] = {}
+    scalings: dict[str, RopeScaling | None] = {}
+    if "rope_theta" in reader.raw:
+        thetas["rope_theta"] = reader.take("rope_theta", float)
     for key in ("rope_parameters", "rope_scaling"):
         if inner := reader.sub(key):
-            inner_theta = inner.take("rope_theta", float, outer_theta)
-            if inner_theta != outer_theta and "rope_theta" in reader.raw:
-                raise _contradiction(reader, f"rope_theta={outer_theta}", f"{inner_theta} within {key}")
-            scaling = _read_scaling(inner, max_positions=max_positions, original=original)
-            found[key] = RopeConfig(theta=inner_theta, scaling=scaling)
+            if "rope_theta" in inner.raw:
+                thetas[f"rope_theta within {key}"] = inner.take("rope_theta", float)
+            scalings[key] = _read_scaling(inner, max_positions=max_positions, original=original)
             inner.finish()
-    if len(set(found.values())) > 1:
-        raise _contradiction(reader, *map(str, found))
-    return next(iter(found.values())) if found else RopeConfig(theta=outer_theta)
+    return RopeConfig(theta=_agreed(reader, thetas, theta), scaling=_agreed(reader, scalings, None))
 
 
-def _contradiction(reader: ConfigReader, first: str, second: str) -> ConfigError:
-    return ConfigError(
-        f"{reader.where}: {first} and {second} disagree about the rotary positions. Remove the one that is wrong."
-    )
+def _agreed(reader: ConfigReader, said: Mapping[str, T], default: T) -> T:
+    """What all keys of the file say alike; `default` if none says anything."""
+    if len(set(said.values())) > 1:
+        both = " and ".join(f"{key}={value}" for key, value in said.items())
+        raise ConfigError(
+            f"{reader.where}: {both} disagree about the rotary positions. Remove the one that is wrong."
+        )
+    return next(iter(said.values()), default)
+
+
+def require_length(config: RopeConfig, max_positions: int) -> None:
+    """Raise ConfigError if a dynamic scaling begins anywhere but at `max_positions`: a file has one key for both.
+
+    >>> require_length(RopeConfig(scaling=DynamicScaling(factor=2.0, max_positions=64)), 32)
+    Traceback (most recent call last):
+        ...
+    malmoi.core.errors.ConfigError: the dynamic scaling begins after max_positions=64, but the model's is 32. ...
+    """
+    if isinstance(config.scaling, DynamicScaling) and config.scaling.max_positions != max_positions:
+        raise ConfigError(
+            f"the dynamic scaling begins after max_positions={config.scaling.max_positions}, but the model's is "
+            f"{max_positions}. Make the two equal: config.json has one number for both."
+        )
 
 
 def _read_scaling(reader: ConfigReader, *, max_positions: int, original: int | None) -> RopeScaling | None:
-    kind = reader.take("rope_type", str, reader.take("type", str, "default"))
+    said: dict[str, str] = {key: reader.take(key, str) for key in ("rope_type", "type") if key in reader.raw}
+    kind = _agreed(reader, said, "default")
     if kind != "proportional":
         reader.require("partial_rotary_factor", 1.0)
 
@@ -79,6 +100,7 @@ def _read_scaling(reader: ConfigReader, *, max_positions: int, original: int | N
         case "dynamic":
             return DynamicScaling(factor=reader.take("factor", float), max_positions=max_positions)
         case "yarn":
+            reader.disregard("finetuned")  # how the model came to be
             length = original_max_positions()
             return YarnScaling(
                 factor=reader.take("factor", float, max_positions / length),
@@ -114,7 +136,7 @@ def _read_scaling(reader: ConfigReader, *, max_positions: int, original: int | N
 
 def _numbers(reader: ConfigReader, key: str) -> tuple[float, ...]:
     values = reader.take(key, list)
-    if not all(isinstance(value, int | float) for value in values):
+    if not all(type(value) in (int, float) for value in values):
         raise ConfigError(f"{reader.where}: {key}={values!r} is not a list of numbers. Correct it.")
     return tuple(map(float, values))
 

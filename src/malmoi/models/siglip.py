@@ -40,6 +40,7 @@ def siglip_so400m_14_384() -> SiglipConfig:
 
 def build(config: SiglipConfig) -> VisionTower:
     """CLIP's blocks between another embedding and another end."""
+    kinds = clip.blocks(config)
     attention = CrossAttention(
         hidden_size=config.hidden_size,
         num_heads=config.num_heads,
@@ -47,11 +48,11 @@ def build(config: SiglipConfig) -> VisionTower:
         bias=True,
         out_bias=True,
     )
-    ffn = PreNorm(clip.norm(config), clip.mlp(config))
+    ffn = PreNorm(clip.norm(config), kinds.mlp())
     head = AttentionPool(config.hidden_size, attention=attention, ffn=ffn)
     return VisionTower(
         embedding=clip.patch_embedding(config, bias=True),
-        blocks=clip.blocks(config),
+        blocks=[kinds.encoder() for _ in range(config.num_layers)],
         norm=clip.norm(config),
         head=head if config.has_head else None,
     )
@@ -84,7 +85,7 @@ def rules(config: SiglipConfig) -> Rules:
 
 def read_config(reader: ConfigReader) -> SiglipConfig:
     """A `config.json` of transformers 4 or 5. Raises ConfigError on a value that asks for another network."""
-    shape = clip.read_shape(reader, patch_size=16, norm_eps=1e-6, activation="gelu_pytorch_tanh")
+    shape = clip.read_shape(reader, SiglipConfig, patch_size=16)
     return SiglipConfig(**shape, has_head=reader.take("vision_use_head", bool, True))
 
 

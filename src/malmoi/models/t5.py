@@ -20,13 +20,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from malmoi.core.errors import ConfigError
 from malmoi.models.base import Family
+from malmoi.models.config_keys import read_keys, write_keys
 from malmoi.models.huggingface import ConfigReader
+from malmoi.models.output_head import output_head
 from malmoi.nn.attend import AttentionRule
 from malmoi.nn.attention import Attention, CrossAttention
 from malmoi.nn.block import Block, PreNorm
 from malmoi.nn.embedding import Embedding
-from malmoi.nn.linear import Linear
 from malmoi.nn.mlp import MLP, GatedMLP, gelu_tanh
 from malmoi.nn.norm import RMSNorm
 from malmoi.nn.relative import RelativeBias
@@ -60,7 +62,15 @@ class T5Config:
 
 @dataclass(frozen=True, kw_only=True)
 class MT5Config(T5Config):
-    """mT5: T5 1.1 with another vocabulary."""
+    """mT5: T5 1.1 with another vocabulary. Raises ConfigError for scaled logits, which its files cannot say."""
+
+    scales_logits: bool = False
+
+    def __post_init__(self) -> None:
+        if self.scales_logits:
+            raise ConfigError(
+                "scales_logits=True of an MT5Config, but no mT5 scales its logits. Use a T5Config, or leave it out."
+            )
 
 
 C = TypeVar("C", bound=T5Config)
@@ -124,9 +134,6 @@ def build(config: T5Config) -> EncoderDecoder:
     )
     both_ways, back = bias(is_bidirectional=True), bias(is_bidirectional=False)
     embedding = Embedding(config.vocab_size, config.hidden_size)
-    head = Linear(config.hidden_size, config.vocab_size, bias=False)
-    if config.is_tied:
-        head.weight = embedding.tokens.weight
     last_norm = ScaledRMSNorm if config.scales_logits else RMSNorm
     return EncoderDecoder(
         encoder=Stack(
@@ -146,7 +153,7 @@ def build(config: T5Config) -> EncoderDecoder:
                 for _ in range(config.num_decoder_layers)
             ],
             norm=last_norm(config.hidden_size, eps=config.norm_eps),
-            head=head,
+            head=output_head(embedding, is_tied=config.is_tied),
             vocab_size=config.vocab_size,
             max_positions=config.max_positions,
         ),
@@ -176,41 +183,47 @@ def rules(config: T5Config) -> Rules:
     return Rules(renames(names))
 
 
+KEYS = {
+    "vocab_size": "vocab_size",
+    "d_model": "hidden_size",
+    "d_ff": "intermediate_size",
+    "d_kv": "head_dim",
+    "num_heads": "num_heads",
+    "num_layers": "num_layers",
+    "num_decoder_layers": "num_decoder_layers",
+    "relative_attention_num_buckets": "num_buckets",
+    "relative_attention_max_distance": "max_distance",
+    "n_positions": "max_positions",
+    "layer_norm_epsilon": "norm_eps",
+    "tie_word_embeddings": "is_tied",
+}
+# No mT5 scales its logits, even where its head is tied.
+T5_KEYS = KEYS | {"scale_decoder_outputs": "scales_logits"}
+
+
 def read_config(reader: ConfigReader) -> T5Config:
     """A `config.json` of transformers 4 or 5. Raises ConfigError on a value that asks for another network."""
     is_tied = reader.take("tie_word_embeddings", bool, True)
-    return T5Config(
-        **_read_shape(reader, feed_forward="relu"),
-        is_tied=is_tied,
-        scales_logits=reader.take("scale_decoder_outputs", bool, is_tied),
-    )
+    return _read(reader, T5_KEYS, T5Config, feed_forward="relu", scales_logits=is_tied)
 
 
 def read_mt5_config(reader: ConfigReader) -> MT5Config:
-    """`read_config` for mT5, whose logits are not scaled even where its head is tied."""
-    return MT5Config(
-        **_read_shape(reader, feed_forward="gated-gelu"),
-        is_tied=reader.take("tie_word_embeddings", bool, True),
-        scales_logits=False,
-    )
+    """`read_config` for mT5."""
+    return _read(reader, KEYS, MT5Config, feed_forward="gated-gelu")
 
 
-def _read_shape(reader: ConfigReader, *, feed_forward: str) -> dict[str, Any]:
+def _read(
+    reader: ConfigReader, keys: Mapping[str, str], kind: type[C], *, feed_forward: str, **defaults: Any
+) -> C:
     reader.require("is_encoder_decoder", True)
     reader.require("feed_forward_proj", "relu", "gated-gelu")
     is_gated = reader.take("feed_forward_proj", str, feed_forward) == "gated-gelu"
     reader.require("is_gated_act", is_gated)  # transformers writes down what it made of the key above
     reader.require("dense_act_fn", "gelu_new" if is_gated else "relu")
-    # Training's business, a classifier's, and a key of the first transformers that nothing reads any more.
-    reader.disregard("dropout_rate", "initializer_factor", "classifier_dropout", "output_past")
-    sizes = {ours: reader.positive(theirs, int) for theirs, ours in _SIZES.items()}
-    return {
-        **sizes,
-        **{ours: reader.positive(theirs, int, getattr(T5Config, ours)) for theirs, ours in _LENGTHS.items()},
-        "num_decoder_layers": reader.positive("num_decoder_layers", int, sizes["num_layers"]),
-        "norm_eps": reader.positive("layer_norm_epsilon", float, 1e-6),
-        "is_gated": is_gated,
-    }
+    # Training's business, and a classifier's.
+    reader.disregard("dropout_rate", "initializer_factor", "classifier_dropout")
+    depth = reader.positive("num_layers", int)
+    return kind(**read_keys(reader, keys, kind, num_decoder_layers=depth, **defaults), is_gated=is_gated)
 
 
 def settle_tie(config: C, tensors: Mapping[str, Tensor]) -> C:
@@ -223,32 +236,14 @@ def settle_tie(config: C, tensors: Mapping[str, Tensor]) -> C:
 
 def write_config(config: T5Config) -> dict[str, Any]:
     """`read_config` run backwards."""
-    scales = {} if isinstance(config, MT5Config) else {"scale_decoder_outputs": config.scales_logits}
     return {
-        **{theirs: getattr(config, ours) for theirs, ours in (_SIZES | _LENGTHS).items()},
-        "num_decoder_layers": config.num_decoder_layers,
-        "layer_norm_epsilon": config.norm_eps,
+        **write_keys(config, KEYS if isinstance(config, MT5Config) else T5_KEYS),
         "feed_forward_proj": "gated-gelu" if config.is_gated else "relu",
-        "tie_word_embeddings": config.is_tied,
         "is_encoder_decoder": True,
         "pad_token_id": None,
-        **scales,
     }
 
 
-_SIZES = {
-    "vocab_size": "vocab_size",
-    "d_model": "hidden_size",
-    "d_ff": "intermediate_size",
-    "d_kv": "head_dim",
-    "num_heads": "num_heads",
-    "num_layers": "num_layers",
-}
-_LENGTHS = {
-    "relative_attention_num_buckets": "num_buckets",
-    "relative_attention_max_distance": "max_distance",
-    "n_positions": "max_positions",
-}
 PRESETS = {"t5-small": t5_small, "t5-v1.1-base": t5_v1_1_base}
 T5 = Family(
     model_type="t5",
@@ -266,11 +261,9 @@ T5 = Family(
     ),
     grew_from="transformer",
     settle=settle_tie,
-    # Each further copy of the shared matrix that old files have, and a bias that the first ones had without use.
-    ignored_tensors=(
-        "encoder.embed_tokens.weight",
-        "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",
-    ),
+    # A bias that the first files had without use.
+    ignored_tensors=("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",),
+    old_endings={"encoder.embed_tokens.weight": "shared.weight"},
 )
 FAMILIES = (
     T5,

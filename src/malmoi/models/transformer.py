@@ -2,22 +2,24 @@
 
 An encoder reads the source, every token seeing every other; a decoder writes, each token seeing those before it
 (section 3.1) and all of the source (section 3.2.3). It was published as code, not as a checkpoint, so its files are
-ours alone. `PostNormBlocks` is what BART's page builds on. Read next: `gpt2.py`, the decoder alone; `bart.py`.
+ours alone. `Blocks` is what later pages build on too. Read next: `gpt2.py`, the decoder alone; `bart.py`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch.nn.functional as F
 from torch import nn
 
 from malmoi.models.base import Family
-from malmoi.models.huggingface import ConfigReader
+from malmoi.models.config_keys import read_keys, write_keys
+from malmoi.models.huggingface import REQUIRED, ConfigReader
+from malmoi.models.output_head import output_head
 from malmoi.nn.attend import AttentionRule
 from malmoi.nn.attention import Attention, CrossAttention, head_width
-from malmoi.nn.block import Block, PostNorm
+from malmoi.nn.block import Block, PostNorm, Residual
 from malmoi.nn.embedding import Embedding, SinusoidalPositions
-from malmoi.nn.linear import Linear
 from malmoi.nn.mlp import MLP, Activation
 from malmoi.nn.norm import LayerNorm
 from malmoi.nn.stack import Decoder, EncoderDecoder, Stack
@@ -69,14 +71,12 @@ def build(config: TransformerConfig) -> EncoderDecoder:
     width, layers = config.hidden_size, range(config.num_layers)
     # As an embedding the matrix is scaled (section 3.4), so that it weighs as much as the positions do.
     embedding = Embedding(config.vocab_size, width, scale=width**0.5, positions=SinusoidalPositions(width))
-    head = Linear(width, config.vocab_size, bias=False)
-    head.weight = embedding.tokens.weight
-    blocks = PostNormBlocks(
+    blocks = Blocks(
         hidden_size=width,
         num_heads=config.num_heads,
         intermediate_size=config.intermediate_size,
         activation=F.relu,
-        has_attention_bias=False,
+        residual=lambda mixer: PostNorm(mixer, LayerNorm(width)),
     )
     return EncoderDecoder(
         encoder=Stack(
@@ -87,7 +87,7 @@ def build(config: TransformerConfig) -> EncoderDecoder:
         decoder=Decoder(
             embedding=embedding,
             blocks=[blocks.decoder() for _ in layers],
-            head=head,
+            head=output_head(embedding),
             vocab_size=config.vocab_size,
             max_positions=config.max_positions,
         ),
@@ -95,33 +95,38 @@ def build(config: TransformerConfig) -> EncoderDecoder:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PostNormBlocks:
-    """The two kinds of blocks of figure 1, a LayerNorm after each sublayer's sum."""
+class Blocks:
+    """The two kinds of blocks of figure 1. `residual` adds what a sublayer computes, with a norm in its place.
+
+    `biases` are those of attention, by the names that `Attention` has for them.
+    """
 
     hidden_size: int
     num_heads: int
     intermediate_size: int
     activation: Activation
-    has_attention_bias: bool
+    residual: Callable[[nn.Module], Residual]
+    biases: Mapping[str, bool] = field(default_factory=dict)
 
     def encoder(self) -> Block:
         """Every token sees every other."""
-        return self._block(attention=self._self_attention(is_causal=False), ffn=self._mlp())
+        return self._block(attention=self._self_attention(is_causal=False), ffn=self.mlp())
 
     def decoder(self) -> Block:
         """Each token sees those before it, and then the whole source."""
         cross = CrossAttention(**self._heads)
-        return self._block(attention=self._self_attention(is_causal=True), cross=cross, ffn=self._mlp())
+        return self._block(attention=self._self_attention(is_causal=True), cross=cross, ffn=self.mlp())
+
+    def mlp(self) -> MLP:
+        """Their feed-forward network."""
+        return MLP(self.hidden_size, self.intermediate_size, activation=self.activation, bias=True)
 
     def _block(self, **mixers: nn.Module) -> Block:
-        return Block(**{name: PostNorm(mixer, LayerNorm(self.hidden_size)) for name, mixer in mixers.items()})
+        return Block(**{name: self.residual(mixer) for name, mixer in mixers.items()})
 
     def _self_attention(self, *, is_causal: bool) -> Attention:
         rule = AttentionRule(is_causal=is_causal)
         return Attention(num_kv_heads=self.num_heads, rule=rule, rope=None, **self._heads)
-
-    def _mlp(self) -> MLP:
-        return MLP(self.hidden_size, self.intermediate_size, activation=self.activation, bias=True)
 
     @property
     def _heads(self) -> dict[str, Any]:
@@ -129,8 +134,7 @@ class PostNormBlocks:
             "hidden_size": self.hidden_size,
             "num_heads": self.num_heads,
             "head_dim": head_width(self.hidden_size, self.num_heads),
-            "bias": self.has_attention_bias,
-            "out_bias": self.has_attention_bias,
+            **self.biases,
         }
 
 
@@ -145,22 +149,27 @@ def rules(config: TransformerConfig) -> Rules:
     return Rules(renames({name: name for name in names}))
 
 
+KEYS = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "hidden_size",
+    "intermediate_size": "intermediate_size",
+    "num_layers": "num_layers",
+    "num_heads": "num_heads",
+    "max_position_embeddings": "max_positions",
+}
+
+
 def read_config(reader: ConfigReader) -> TransformerConfig:
     """A `config.json` of ours. Raises ConfigError on a key or value that is not of this network."""
     reader.require("is_encoder_decoder", True)
-    return TransformerConfig(
-        **{name: reader.positive(name, int) for name in _KEYS},
-        max_positions=reader.positive("max_position_embeddings", int),
-    )
+    return TransformerConfig(**read_keys(reader, KEYS, TransformerConfig, max_positions=REQUIRED))
 
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:
     """`read_config` run backwards."""
-    keys = {name: getattr(config, name) for name in _KEYS}
-    return {**keys, "max_position_embeddings": config.max_positions, "is_encoder_decoder": True}
+    return {**write_keys(config, KEYS), "is_encoder_decoder": True}
 
 
-_KEYS = ("vocab_size", "hidden_size", "intermediate_size", "num_layers", "num_heads")
 PRESETS = {"transformer-base": transformer_base, "transformer-big": transformer_big}
 FAMILIES = (
     Family(

@@ -14,16 +14,17 @@ from malmoi.models.audio_tower import (
     LAYER_NAMES,
     TOWER_NAMES,
     AudioTowerConfig,
-    PreNormBlocks,
     build_tower,
+    pre_norm_blocks,
     read_tower,
     write_tower,
 )
 from malmoi.models.base import Family
+from malmoi.models.config_keys import read_keys, write_keys
 from malmoi.models.huggingface import ConfigReader
+from malmoi.models.output_head import output_head
 from malmoi.nn.audio import AudioToText
 from malmoi.nn.embedding import Embedding, LearnedPositions
-from malmoi.nn.linear import Linear
 from malmoi.nn.norm import LayerNorm
 from malmoi.nn.stack import Decoder
 from malmoi.weights.rules import Rules, renames
@@ -75,16 +76,14 @@ def build(config: WhisperConfig) -> AudioToText:
     width = config.encoder.hidden_size
     positions = LearnedPositions(config.max_positions, width)
     embedding = Embedding(config.vocab_size, width, positions=positions)
-    head = Linear(width, config.vocab_size, bias=False)
-    head.weight = embedding.tokens.weight
-    blocks = PreNormBlocks(width, config.num_heads, config.intermediate_size)
+    blocks = pre_norm_blocks(width, config.num_heads, config.intermediate_size)
     return AudioToText(
         encoder=build_tower(config.encoder, norm=LayerNorm(width)),
         decoder=Decoder(
             embedding=embedding,
             blocks=[blocks.decoder() for _ in range(config.num_layers)],
             norm=LayerNorm(width),
-            head=head,
+            head=output_head(embedding),
             vocab_size=config.vocab_size,
             max_positions=config.max_positions,
         ),
@@ -110,6 +109,15 @@ def rules(config: WhisperConfig) -> Rules:
     return encoder + decoder + Rules(renames(OUTER_NAMES))
 
 
+KEYS = {
+    "vocab_size": "vocab_size",
+    "decoder_ffn_dim": "intermediate_size",
+    "decoder_layers": "num_layers",
+    "decoder_attention_heads": "num_heads",
+    "max_target_positions": "max_positions",
+}
+
+
 def read_config(reader: ConfigReader) -> WhisperConfig:
     """A `config.json` of transformers 4 or 5. Raises ConfigError on a value that asks for another network."""
     encoder = read_tower(reader)
@@ -121,14 +129,7 @@ def read_config(reader: ConfigReader) -> WhisperConfig:
     reader.disregard("mask_time_min_masks", "mask_feature_prob", "mask_feature_length")
     reader.disregard("mask_feature_min_masks", "use_weighted_layer_sum", "classifier_proj_size")
     reader.disregard("median_filter_width", "forced_decoder_ids")
-    return WhisperConfig(
-        encoder=encoder,
-        vocab_size=reader.positive("vocab_size", int),
-        intermediate_size=reader.positive("decoder_ffn_dim", int),
-        num_layers=reader.positive("decoder_layers", int),
-        num_heads=reader.positive("decoder_attention_heads", int),
-        max_positions=reader.positive("max_target_positions", int, 448),
-    )
+    return WhisperConfig(encoder=encoder, **read_keys(reader, KEYS, WhisperConfig))
 
 
 def write_config(config: WhisperConfig) -> dict[str, Any]:
@@ -136,11 +137,7 @@ def write_config(config: WhisperConfig) -> dict[str, Any]:
     return {
         **write_tower(config.encoder),
         "is_encoder_decoder": True,
-        "vocab_size": config.vocab_size,
-        "decoder_ffn_dim": config.intermediate_size,
-        "decoder_layers": config.num_layers,
-        "decoder_attention_heads": config.num_heads,
-        "max_target_positions": config.max_positions,
+        **write_keys(config, KEYS),
         "num_hidden_layers": config.encoder.num_layers,
         "tie_word_embeddings": True,
         "pad_token_id": None,  # else transformers assumes 50,256 and 220, whatever the vocabulary

@@ -48,7 +48,9 @@ class RelativeBias(nn.Module):
         """What to add to the scores of queries that are the last `num_queries` of `num_keys` positions."""
         device = self.table.weight.device
         distances = torch.arange(-num_keys + 1, num_queries, device=device)
-        of_distance_NR: Tensor = self.table(self.buckets(distances)).T.contiguous()  # as the fused kernel wants
+        of_distance_NR: Tensor = self.table(
+            self.buckets(distances)
+        ).T.contiguous()  # as the fused kernel wants
         # Row t begins at the distance from query t to key 0, one less for each further query.
         return of_distance_NR.unfold(1, num_keys, 1).flip(1)
 

@@ -1,7 +1,7 @@
 """From what a user calls a model to a directory on this machine: a path, or the id of a model on a hub.
 
 `huggingface_hub` does the fetching and keeps the cache, so its environment variables hold: `HF_ENDPOINT` for
-another hub, `HF_TOKEN`, `HF_HOME`, `HF_HUB_OFFLINE`. Only what Malmoi reads is fetched: no code, no pickle.
+another hub, `HF_TOKEN`, `HF_HOME`, `HF_HUB_OFFLINE`. Only what Malmoi reads is fetched: no code, no pickle, no adapter.
 Read next: `files.py`, which opens the directory; `testing/hub.py`, a hub on this machine for tests.
 """
 
@@ -12,9 +12,24 @@ from typing import cast
 
 from malmoi.core.errors import CheckpointError, HubError
 
-FETCHED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
-# Subdirectories hold the same weights for other programs, and so do Mistral's consolidated files.
-NOT_FETCHED = ("*/*", "consolidated*")
+# By name, since other files hold the same weights once more, in another precision or for another program.
+FETCHED = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*-of-*.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "additional_chat_templates/*.jinja",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "*_Pooling/config.json",
+)
 
 
 def resolve(path_or_hub_id: str | Path, *, revision: str | None = None) -> Path:
@@ -75,7 +90,6 @@ def _fetch(hub_id: str, revision: str | None) -> Path:
             hub_id,
             revision=revision,
             allow_patterns=list(FETCHED),
-            ignore_patterns=list(NOT_FETCHED),
             endpoint=endpoint,
         )
     except GatedRepoError as error:

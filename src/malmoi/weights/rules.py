@@ -2,7 +2,8 @@
 
 A family says each correspondence once; import and export are the two directions of that one sentence, so they
 cannot disagree. Rules invert (`~`) and compose (`>>`); `Rules` applies a list of them to all the tensors of a
-checkpoint, each of which exactly one rule must read. Only Concat and Stack copy, the rest are views.
+checkpoint, each of which exactly one rule must read. What puts tensors together copies, on the way in (Concat, Stack)
+or out (Split, Unstack); the rest are views.
 
 Place in the flow: `files.read_tensors` -> `Rules.import_` -> a model's state dict -> `Rules.export` ->
 `files.write_tensors`. Read next: `patterns.py`, then a family's own rules, `models/gpt2.py`.

@@ -20,8 +20,9 @@ OURS = {
         scales_logits=False,
     ),
     "t5, mt5": MT5Config(
-        **SMALL, **FEW_BUCKETS, num_decoder_layers=2, head_dim=3, is_gated=True, is_tied=False, scales_logits=False
+        **SMALL, **FEW_BUCKETS, num_decoder_layers=2, head_dim=3, is_gated=True, is_tied=False
     ),
+    "t5, mt5 as it is left": MT5Config(**SMALL, **FEW_BUCKETS, num_decoder_layers=1, head_dim=3),
 }  # fmt: skip
 
 
