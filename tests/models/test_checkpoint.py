@@ -1,6 +1,8 @@
 """Loading and saving: what does not fit is named as the file names it, and memory is taken once."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from malmoi.core.errors import CheckpointError, ConfigError, HubError
 from malmoi.models import build_model, load_model, save_model
+from malmoi.models.gpt2 import GPT2Config
 from malmoi.models.llama import build, sized
 from malmoi.nn.stack import Decoder
 
@@ -158,3 +161,47 @@ def test_loading_maps_the_file_and_copies_nothing(tmp_path: Path) -> None:
     assert anonymous_bytes() - before < size / 10
     assert loaded(torch.tensor([[1, 2, 3]])).logits.isfinite().all()
     assert anonymous_bytes() - before < size / 2
+
+
+PEAK = """
+import sys
+import torch
+from malmoi.models import load_model
+
+def peak():
+    [line] = [line for line in open("/proc/self/status") if line.startswith("VmHWM:")]
+    return 1024 * int(line.split()[1])
+
+tiny, large, dtype = sys.argv[1:]
+dtype = getattr(torch, dtype)
+load_model(tiny, dtype=dtype)  # what is imported and set up once
+before = peak()
+model = load_model(large, dtype=dtype)
+print((peak() - before) / sum(parameter.nbytes for parameter in model.parameters()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_loading_takes_a_tenth_more_than_the_weights_at_most(family: str, dtype: str, tmp_path: Path) -> None:
+    """The peak of all memory, pages of the file included, of an fp32 file of 100 MB; GPT-2's is stored transposed."""
+    for name, depth in (("tiny", 1), ("large", 14)):
+        width = 32 * depth
+        config = (
+            sized(depth, vocab_size=1000, max_positions=64)
+            if family == "llama"
+            else GPT2Config(
+                vocab_size=1000,
+                hidden_size=width,
+                intermediate_size=4 * width,
+                num_layers=2 * depth if depth > 1 else 1,
+                num_heads=depth,
+                max_positions=64,
+            )
+        )
+        save_model(build_model(config), tmp_path / name)
+    command = [sys.executable, "-c", PEAK, tmp_path / "tiny", tmp_path / "large", dtype]
+    child = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert float(child.stdout) <= 1.1

@@ -19,7 +19,7 @@ from malmoi.models.base import Family
 from malmoi.models.huggingface import ConfigReader
 from malmoi.models.registry import family_of, find_family
 from malmoi.nn.stack import Model
-from malmoi.weights.files import read_tensors, write_tensors
+from malmoi.weights.files import let_go, read_tensors, write_tensors
 from malmoi.weights.hub import resolve
 from malmoi.weights.patterns import match
 from malmoi.weights.rules import Rules
@@ -55,8 +55,9 @@ def load_model(
     """Load the model of a directory or hub id onto the CPU, for inference or further training.
 
     `dtype=None` keeps the precision of the file. Then the weights of most families are the file itself, mapped
-    into memory: loading reads nothing, and writing to a weight does not change the file. `revision` is a branch,
-    a tag or a commit of the hub.
+    into memory: loading reads nothing, and writing to a weight does not change the file. With another precision the
+    tensors are converted one by one, so that never more than one is there twice. `revision` is a branch, a tag or a
+    commit of the hub.
 
         model = load_model("runs/my-model", dtype=torch.bfloat16)
         model(torch.tensor([[5, 6, 7]])).logits     # (1, 3, vocab_size)
@@ -72,13 +73,16 @@ def load_model(
     config = family.settle(config, stored)
     with torch.device("meta"):
         model = build_model(config)
+    if dtype is not None:
+        model.to(dtype)  # without memory: it says which precision each parameter gets
     rules = family.rules(config)
     expected, tied = _places(model, rules)
     tensors = _without_leftovers(family, stored, {*expected, *tied}, directory)
+    mapped = {tensor.untyped_storage().data_ptr() for tensor in tensors.values()}
     tensors |= _absent_zeros(family, expected, tensors)
     _check_against(expected, tied, tensors, directory)
-    _fill(model, rules.import_(tensors), directory)
-    return model.eval() if dtype is None else model.to(dtype).eval()
+    _fill(model, rules.import_(tensors), directory, mapped=mapped, is_converted=dtype is not None)
+    return model.eval()
 
 
 def save_model(model: Model, directory: str | Path, *, dtype: torch.dtype | None = None) -> None:
@@ -219,8 +223,19 @@ def _and_more(names: list[str]) -> str:
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
-def _fill(model: Model, tensors: Mapping[str, Tensor], directory: Path) -> None:
-    """Put the tensors into a model that was built without memory, tied places once."""
+def _fill(
+    model: Model,
+    tensors: Mapping[str, Tensor],
+    directory: Path,
+    *,
+    mapped: AbstractSet[int],
+    is_converted: bool,
+) -> None:
+    """Put the tensors into a model that was built without memory, tied places once.
+
+    `is_converted`: into the precision that the model has. What is copied lets go of its file; `mapped` are the
+    addresses of the storages that are files.
+    """
     tied = _tied_names(model)
     for name, first in tied.items():
         if name in tensors and not torch.equal(tensors[name], tensors[first]):
@@ -233,7 +248,11 @@ def _fill(model: Model, tensors: Mapping[str, Tensor], directory: Path) -> None:
         first = tied.get(name, name)
         if first not in filled:
             # A copy only of what was transposed: in bf16 a product with a single row reads that 2.6 times slower.
-            tensor = tensors[first].contiguous()
+            stored = tensors[first]
+            dtype = empty.dtype if is_converted else stored.dtype
+            tensor = stored.to(dtype, memory_format=torch.contiguous_format).contiguous()
+            if tensor is not stored and stored.untyped_storage().data_ptr() in mapped:
+                let_go(stored)
             filled[first] = nn.Parameter(tensor, requires_grad=empty.requires_grad)
         module, _, key = name.rpartition(".")
         setattr(model.get_submodule(module), key, filled[first])

@@ -7,9 +7,12 @@ opened: loading one runs whatever code its author put in.
 Place in the flow: `hub.resolve` -> this -> `rules.py`. Read next: `core/files.py`, on which writing rests.
 """
 
+import ctypes
+import mmap
 import os
 import re
 import shutil
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -52,6 +55,21 @@ def read_tensors(directory: str | Path) -> Mapping[str, Tensor]:
     if (directory / INDEX).exists():
         return _read_sharded(directory)
     raise CheckpointError(_why_nothing_to_read(directory))
+
+
+def let_go(tensor: Tensor) -> None:
+    """Give back the memory under a tensor that is mapped from its file and was not changed; it can be read again.
+
+    What was read of a mapped file counts as this process's memory until then, although the system could take it back
+    at any time. Only Linux is told. Never call it with a tensor that is not a file's: its numbers would be lost.
+    """
+    if sys.platform == "linux":
+        reach = 1 + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+        page, start = mmap.PAGESIZE, tensor.data_ptr()
+        first, last = -(-start // page) * page, (start + reach * tensor.itemsize) // page * page
+        if first < last:
+            libc = ctypes.CDLL(None)
+            libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.MADV_DONTNEED)
 
 
 class _Shard:
