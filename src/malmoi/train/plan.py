@@ -107,7 +107,8 @@ def training_bytes(model: Model, optim: OptimConfig, loss: Callable[[Any], Tenso
 def example_loss(model: Model, length: int, *, batch: int = 1) -> Tensor:
     """The loss of `batch` sequences of `length` tokens, as a model of any kind is trained: for rehearsals.
 
-    A decoder's is computed in chunks; of others, logits or states stand for what a loss would make of them.
+    A decoder's is computed in chunks; of others, logits, an image's vector or states stand for what a loss would make
+    of them.
     """
     inputs = example_inputs(model, length, batch=batch)
     if isinstance(model, Decoder) and isinstance(model.head, Linear) and inputs.keys() == {"tokens"}:
@@ -115,8 +116,11 @@ def example_loss(model: Model, length: int, *, batch: int = 1) -> Tensor:
         packed = PackedBatch(tokens=ids, targets=ids, lengths=(length,) * batch)
         return Forward(model, is_compiled=False)(packed)
     out = model(**inputs)
-    total: Tensor = (out.hidden if out.logits is None else out.logits).sum()
-    return total
+    if out.logits is not None:
+        made: Tensor = out.logits
+    else:  # an encoder without a head for a task
+        made = out.hidden if out.pooled is None else out.pooled
+    return made.sum()
 
 
 def describe_data(sources: Sequence[SourceConfig]) -> str:
