@@ -9,6 +9,7 @@ The loop is the same for all: it draws batches, `pose`s them, adds up `loss`, an
 `encoder_objectives.py`, the last three; `loop.py`, which calls them.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ Loss = Callable[[Float[Tensor, "1 T D"], PackedBatch], Float[Tensor, ""]]
 Judged = Iterable[tuple[PackedBatch, Float[Tensor, "1 T D"]]]
 
 
-class Objective:
+class Objective(ABC):
     """What is the same for most objectives: a batch is posed as it is drawn, and judged by its loss alone.
 
     Attributes:
@@ -40,17 +41,17 @@ class Objective:
 
     is_text: ClassVar[bool] = False
 
+    @abstractmethod
     def shape(self, depth: int, *, vocab_size: int, max_positions: int) -> Any:
         """The configuration of a new model with `depth` layers."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fit(self, model: Model, *, seed: int) -> Stack:
         """The model with the head that is learned; raises ConfigError for one of the wrong kind."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encoder(self, tokenizer: Tokenizer, template: ChatTemplate | None) -> SampleEncoder:
         """Documents -> samples."""
-        raise NotImplementedError
 
     def pose(self, batch: PackedBatch, tokenizer: Tokenizer, *, seed: int) -> PackedBatch:
         """What the model is asked about a batch; another `seed` may ask differently."""
@@ -60,15 +61,15 @@ class Objective:
         """The batch with targets where real ones have some: to measure time and memory by."""
         return batch
 
+    @abstractmethod
     def loss(self, model: Stack, *, is_compiled: bool) -> Loss:
         """A function from a batch's states to the summed loss of its targets, in nats where it is a likelihood."""
-        raise NotImplementedError
 
     def measure(self, model: Stack, judged: Judged) -> dict[str, float]:
         """What else is told of held-out batches, beside their mean loss."""
         return {}
 
-    def complete(self, directory: Path, model: Model) -> None:
+    def complete(self, directory: Path, model: Model) -> None:  # noqa: B027  # most readers need nothing
         """Write what a reader of the model's directory needs besides."""
 
 

@@ -83,7 +83,9 @@ def made_up_batch(config: RunConfig, ids: Int[Tensor, " T"]) -> PackedBatch:
     return config.objective.made_up(PackedBatch(tokens=ids[None], targets=ids[None], lengths=lengths))
 
 
-def training_bytes(model: Model, optim: OptimConfig, loss: Callable[[Any], Tensor], *, num_batches: int = 1) -> int:
+def training_bytes(
+    model: Model, optim: OptimConfig, loss: Callable[[Any], Tensor], *, num_batches: int = 1
+) -> int:
     """The peak of a training step: weights, gradients, moments, and what `loss` of one micro-batch keeps alive.
 
     Rehearsed with a twin of `model` on the meta device, which `loss` is called with.
