@@ -59,7 +59,7 @@ def body_of(function_: Callable[..., Any]) -> list[str]:
 
 
 def own_parts(family: Family[Any]) -> list[str]:
-    """The functions of its page that the family's `build` calls, as code."""
+    """The functions of its page, or of a file named after it (`llama_shape`), that `build` calls, as code."""
     page = page_of(family)
     if family.build.__module__ != page.__name__:
         return []
@@ -67,7 +67,7 @@ def own_parts(family: Family[Any]) -> list[str]:
     parts = []
     for name in called:
         function = getattr(page, name, None)
-        if inspect.isfunction(function) and function.__module__ == page.__name__:
+        if inspect.isfunction(function) and f"{function.__module__}_".startswith(f"{page.__name__}_"):
             lines = "\n".join(f"    {line}" for line in body_of(function))
             parts.append(f"def {name}({', '.join(inspect.signature(function).parameters)}):\n{lines}")
     return parts

@@ -13,7 +13,8 @@ import torch
 from malmoi.core.errors import CheckpointError, ConfigError
 from malmoi.models import build_model, count_parameters, load_config
 from malmoi.models.gpt2 import gpt2_small
-from malmoi.models.llama import LlamaShape, llama3_8b, sized
+from malmoi.models.llama import llama3_8b, sized
+from malmoi.models.llama_shape import LlamaShape
 from malmoi.models.registry import family_of
 from malmoi.nn.rope import RopeConfig
 from malmoi.nn.rope_scaling import DynamicScaling, LinearScaling, Llama3Scaling

@@ -19,9 +19,12 @@ from malmoi.models.gemma2 import gemma2_2b
 from malmoi.models.gemma3 import gemma3_1b
 from malmoi.models.llava import llava_1_5_7b
 from malmoi.models.mixtral import mixtral_8x7b
-from malmoi.models.qwen import qwen2_5_0_5b, qwen3_0_6b, qwen3_8b
+from malmoi.models.mt5 import MT5Config
+from malmoi.models.phi3 import phi3_mini_4k
+from malmoi.models.qwen import qwen2_5_0_5b
+from malmoi.models.qwen3 import qwen3_0_6b, qwen3_8b
 from malmoi.models.qwen_moe import qwen3_30b_a3b
-from malmoi.models.t5 import MT5Config, t5_small, t5_v1_1_base
+from malmoi.models.t5 import t5_small, t5_v1_1_base
 from malmoi.nn.moe import MoE
 
 ROPE_EXAONE_4 = {
@@ -44,6 +47,16 @@ EXAONE_4_1_2B = EXAONE_4_32B | {
     "head_dim": 64, "hidden_size": 2048, "intermediate_size": 4096, "layer_types": ["full_attention"] * 30,
     "max_position_embeddings": 65536, "num_attention_heads": 32, "num_hidden_layers": 30, "sliding_window": None,
     "sliding_window_pattern": None, "tie_word_embeddings": True,
+}  # fmt: skip
+PHI_3_MINI_4K = {
+    "_name_or_path": "Phi-3-mini-4k-instruct", "architectures": ["Phi3ForCausalLM"], "attention_bias": False,
+    "attention_dropout": 0.0, "auto_map": {"AutoConfig": "configuration_phi3.Phi3Config"}, "bos_token_id": 1,
+    "embd_pdrop": 0.0, "eos_token_id": 32000, "hidden_act": "silu", "hidden_size": 3072, "initializer_range": 0.02,
+    "intermediate_size": 8192, "max_position_embeddings": 4096, "model_type": "phi3", "num_attention_heads": 32,
+    "num_hidden_layers": 32, "num_key_value_heads": 32, "original_max_position_embeddings": 4096,
+    "pad_token_id": 32000, "resid_pdrop": 0.0, "rms_norm_eps": 1e-05, "rope_scaling": None, "rope_theta": 10000.0,
+    "sliding_window": 2047, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
+    "transformers_version": "4.40.2", "use_cache": True, "vocab_size": 32064,
 }  # fmt: skip
 
 DEEPSEEK_V3 = {
@@ -296,6 +309,7 @@ def read(tmp_path: Path) -> Any:
             ),
             id="mT5 Small",
         ),
+        pytest.param(PHI_3_MINI_4K, phi3_mini_4k(), id="Phi-3 Mini 4k"),
         pytest.param(LLAVA_1_5_7B, llava_1_5_7b(), id="LLaVA-1.5 7B"),
         pytest.param(WHISPER_TINY, whisper.PRESETS["whisper-tiny"](), id="Whisper Tiny"),
         pytest.param(WHISPER_LARGE_V3_TURBO, whisper.large_v3_turbo(), id="Whisper Large v3 Turbo"),
@@ -416,6 +430,11 @@ def test_a_sparse_preset_has_as_many_parameters_as_published_in_total_and_for_a_
             r"layer_types=\['chunked_attention'\] is not one of sliding_attention, full_attention",
         ),
         (EXAONE_4_32B | {"layer_types": None}, "sliding_window_pattern='LLLG' is not a int"),
+        (PHI_3_MINI_4K | {"partial_rotary_factor": 0.75}, "partial_rotary_factor=0.75 is not supported here"),
+        (
+            PHI_3_MINI_4K | {"rope_scaling": {"type": "linear", "factor": 2.0}},
+            "a Phi-3 has no LinearScaling",
+        ),
     ],
     ids=[
         "DeepSeek's weights in fp8",
@@ -440,6 +459,8 @@ def test_a_sparse_preset_has_as_many_parameters_as_published_in_total_and_for_a_
         "a window",
         "a kind of layer",
         "a pattern that the reference cannot read",
+        "Phi-4's heads that turn in part",
+        "a scaling that no Phi-3 has",
     ],
 )
 def test_what_a_family_does_not_compute_is_refused_by_name(

@@ -10,8 +10,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from malmoi.core.errors import ConfigError
-from malmoi.models import build_model, count_parameters, load_config, load_model
-from malmoi.models.recurrent import zaremba_large
+from malmoi.models import build_model, count_parameters, initialise, load_config, load_model
+from malmoi.models.recurrent import RecurrentConfig, zaremba_large
+from malmoi.nn.recurrent import Recurrent
+from malmoi.train.forward import Forward
 
 TORCH: dict[str, Any] = {"elman": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 CONFIG = {
@@ -50,3 +52,19 @@ def test_the_large_lstm_has_the_66_million_parameters_of_the_papers_that_compare
     """Merity et al. 2017, arXiv:1708.02182, table 1: "Zaremba et al. (2014) - LSTM (large)", 66M."""
     with torch.device("meta"):
         assert round(count_parameters(build_model(zaremba_large())) / 1e6) == 66
+
+
+def test_a_new_lstm_begins_with_its_forget_gates_open() -> None:
+    model = initialise(
+        build_model(RecurrentConfig(vocab_size=61, hidden_size=8, num_layers=2, cell="lstm")), seed=0
+    )
+    for layer in (module for module in model.modules() if isinstance(module, Recurrent)):
+        gates = layer.input.bias.view(4, 8) + layer.state.bias.view(4, 8)
+        assert gates[1].eq(1).all()
+        assert gates[[0, 2, 3]].eq(0).all()
+
+
+def test_a_recurrent_model_is_not_compiled_to_be_trained() -> None:
+    model = build_model(RecurrentConfig(vocab_size=61, hidden_size=8, num_layers=1, cell="gru"))
+    with pytest.raises(ConfigError, match="this model is recurrent, .* Set compile=false"):
+        Forward(model, is_compiled=True)

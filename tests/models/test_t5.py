@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from malmoi.core.config import to_mapping
 from malmoi.core.errors import CheckpointError, ConfigError
 from malmoi.models import build_model, count_parameters, load_config, load_model, save_model
-from malmoi.models.t5 import MT5Config, T5Config, t5_small, t5_v1_1_base
+from malmoi.models.mt5 import MT5Config
+from malmoi.models.t5 import T5Config, t5_small, t5_v1_1_base
 from malmoi.nn.relative import RelativeBias
 
 SMALL = {

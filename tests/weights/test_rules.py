@@ -8,7 +8,7 @@ from torch import Tensor
 
 from malmoi.core.errors import CheckpointError
 from malmoi.weights.patterns import fill, match
-from malmoi.weights.rules import Concat, Rename, Reshape, Rule, Rules, Split, Stack, Transpose, Unstack
+from malmoi.weights.rules import Rename, Reshape, Rule, Rules, Split, Transpose
 
 C_ATTN = "h.{}.attn.c_attn.weight"
 WIDTH = 4
@@ -24,10 +24,7 @@ GPT2 = Rules(
 EVERY_KIND = Rules(
     [
         *GPT2.rules,
-        Concat(["l.{}.gate", "l.{}.up"], "blocks.{}.gate_up", dim=0, sizes=[3, 5]),
-        Stack("l.{}.experts.{*}.w", "blocks.{}.experts.w"),
-        Transpose("l.{}.experts.{*}.t") >> Stack("l.{}.experts.{*}.t", "blocks.{}.experts.t"),
-        Unstack("l.{}.fused", "blocks.{}.part.{*}.w"),
+        ~Split("blocks.{}.gate_up", ["l.{}.gate", "l.{}.up"], dim=0, sizes=[3, 5]),
         ~Transpose("b.{}", "a.{}"),
         Reshape("conv.{}", "blocks.{}.patches", theirs_shape=[2, 3, 4], ours_shape=[2, 12]),
         *Rules([Transpose("a.{}")]).under("inner.", "decoder.").rules,
@@ -41,7 +38,7 @@ def tensor_of(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randint(0, 256, (size,), dtype=torch.uint8).view(dtype).reshape(shape)
 
 
-def checkpoint(layers: int, experts: int, dtype: torch.dtype) -> dict[str, Tensor]:
+def checkpoint(layers: int, dtype: torch.dtype) -> dict[str, Tensor]:
     shapes: dict[str, tuple[int, ...]] = {"wte.weight": (7, WIDTH)}
     for layer in range(layers):
         shapes |= {
@@ -51,13 +48,10 @@ def checkpoint(layers: int, experts: int, dtype: torch.dtype) -> dict[str, Tenso
             f"h.{layer}.attn.c_attn.bias": (WIDTH + 4,),
             f"l.{layer}.gate": (3, 2),
             f"l.{layer}.up": (5, 2),
-            f"l.{layer}.fused": (experts, 2),
             f"a.{layer}": (3, 2),
             f"conv.{layer}": (2, 3, 4),
             f"inner.a.{layer}": (3, 2),
         }
-        shapes |= {f"l.{layer}.experts.{e}.w": (2, 3) for e in range(experts)}
-        shapes |= {f"l.{layer}.experts.{e}.t": (2, 3) for e in range(experts)}
     return {name: tensor_of(*shape, dtype=dtype) for name, shape in shapes.items()}
 
 
@@ -71,14 +65,13 @@ def bits(tensors: dict[str, Tensor]) -> dict[str, tuple[torch.dtype, list[int], 
 @settings(max_examples=30)
 @given(
     layers=st.integers(1, 3),
-    experts=st.integers(1, 12),
     dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.int8]),
     data=st.data(),
 )
 def test_export_undoes_import_bit_for_bit_in_any_order(
-    layers: int, experts: int, dtype: torch.dtype, data: st.DataObject
+    layers: int, dtype: torch.dtype, data: st.DataObject
 ) -> None:
-    theirs = checkpoint(layers, experts, dtype)
+    theirs = checkpoint(layers, dtype)
     shuffled = {name: theirs[name] for name in data.draw(st.permutations(sorted(theirs)))}
     ours = EVERY_KIND.import_(shuffled)
     assert bits(EVERY_KIND.export(ours)) == bits(theirs)
@@ -90,13 +83,6 @@ def test_the_queries_keys_and_values_of_gpt2_are_columns_of_the_fused_matrix() -
     ours = GPT2.import_({"h.3.attn.c_attn.weight": fused})
     assert list(ours) == ["blocks.3.q.weight", "blocks.3.k.weight", "blocks.3.v.weight"]
     assert torch.equal(ours["blocks.3.k.weight"], fused[:, WIDTH : WIDTH + 2].T)
-
-
-def test_experts_are_stacked_by_number_not_by_the_order_of_names() -> None:
-    ours = EVERY_KIND.import_(
-        {f"l.0.experts.{e}.w": torch.full((2, 3), e) for e in (10, 2, *range(2), *range(3, 10))}
-    )
-    assert ours["blocks.0.experts.w"][:, 0, 0].tolist() == list(range(11))
 
 
 @pytest.mark.parametrize("rule", [*EVERY_KIND.rules])
@@ -113,13 +99,10 @@ def test_renaming_and_splitting_copy_nothing() -> None:
 segments = st.text(alphabet="abz_09{}*", min_size=1)
 
 
-@given(st.lists(segments, min_size=2, max_size=2), st.integers(0, 200))
-def test_a_name_made_from_a_pattern_is_read_back_as_what_it_was_made_of(
-    parts: list[str], number: int
-) -> None:
-    pattern = "model.layers.{}.experts.{*}.{}_proj.weight"
-    found = match(pattern, fill(pattern, parts, number))
-    assert found == (tuple(parts), str(number))
+@given(st.lists(segments, min_size=2, max_size=2))
+def test_a_name_made_from_a_pattern_is_read_back_as_what_it_was_made_of(parts: list[str]) -> None:
+    pattern = "model.layers.{}.mlp.{}_proj.weight"
+    assert match(pattern, fill(pattern, parts)) == tuple(parts)
 
 
 @pytest.mark.parametrize(
@@ -155,8 +138,6 @@ def test_two_tensors_that_become_one_are_refused() -> None:
 def test_every_missing_partner_is_named() -> None:
     said = refusal(EVERY_KIND, {"l.0.gate": torch.ones(3, 2)})
     assert said.startswith("missing 'l.0.up', without which 'l.0.gate'")
-    said = refusal(EVERY_KIND, {f"l.5.experts.{e}.w": torch.ones(2) for e in (1, 4)})
-    assert said.startswith("missing 'l.5.experts.0.w', without which 'l.5.experts.1.w'")
     with pytest.raises(CheckpointError, match=r"missing 'blocks.0.k.weight', 'blocks.0.v.weight'"):
         GPT2.export({"blocks.0.q.weight": torch.ones(4, 4)})
 
@@ -178,7 +159,6 @@ def test_every_missing_partner_is_named() -> None:
             {"l.0.gate": torch.ones(3), "l.0.up": torch.ones(5).half()},
             "several dtypes: torch.float16, torch.float32",
         ),
-        ({"l.0.experts.0.w": torch.ones(3), "l.0.experts.1.w": torch.ones(4)}, "l.0.experts.1.w [4]"),
     ],
 )
 def test_a_shape_that_does_not_fit_is_refused_by_name_and_shape(
@@ -192,5 +172,3 @@ def test_rules_that_cannot_be_inverted_or_composed_are_bugs() -> None:
         Rename("h.{}.w", "w")
     with pytest.raises(AssertionError, match="takes"):
         Rename("a", "b") >> Rename("c", "d")
-    with pytest.raises(AssertionError, match="needs one"):
-        Stack("experts.w", "w")

@@ -17,7 +17,7 @@ from torch import Tensor
 from malmoi.core.errors import ConfigError, RequestError
 from malmoi.llm.pooling import Pooling, read_pooling
 from malmoi.models import load_model, require_kind
-from malmoi.models.bert import BertConfig
+from malmoi.models.bert_shape import BertShape
 from malmoi.nn.context import Context
 from malmoi.nn.heads import first_of_each
 from malmoi.nn.stack import Encoder
@@ -100,7 +100,7 @@ class TextEncoder:
         Raises ConfigError for a model without a classifier, RequestError as `embed` does.
         """
         config, head = self.model.config, self.model.head
-        if not isinstance(config, BertConfig) or config.head != "sequence" or head is None:
+        if not isinstance(config, BertShape) or config.head != "sequence" or head is None:
             raise ConfigError(
                 "this model has no classifier of texts. Load a ...ForSequenceClassification, or make one: "
                 "malmoi train classify."

@@ -10,7 +10,7 @@ from typing import Any
 
 from malmoi.core.errors import ConfigError
 from malmoi.models import whisper
-from malmoi.models.audio_tower import TOWER_NAMES, AudioTowerConfig, build_tower, read_tower, write_tower
+from malmoi.models.audio_tower import TOWER_NAMES, AudioTowerConfig, build_tower, read_audio, write_audio
 from malmoi.models.base import Family, require_kind
 from malmoi.models.checkpoint import build_model
 from malmoi.models.huggingface import ConfigReader
@@ -61,6 +61,7 @@ def qwen2_audio_7b() -> Qwen2AudioConfig:
 def build(config: Qwen2AudioConfig) -> Multimodal:
     """The decoder of `config.text`, hearing. Raises ConfigError as its parts do.
 
+    >>> import torch
     >>> with torch.device("meta"):
     ...     build(qwen2_audio_7b()).encoders["audio"].projector
     Linear(in_features=1280, out_features=4096, bias=True)
@@ -120,14 +121,6 @@ def read_config(reader: ConfigReader) -> Qwen2AudioConfig:
     )
 
 
-def read_audio(reader: ConfigReader) -> AudioTowerConfig:
-    """The tower's keys, under `audio_config`."""
-    audio = reader.sub("audio_config") or ConfigReader({}, where=f"{reader.where}: audio_config")
-    tower = read_tower(audio)
-    audio.finish()
-    return tower
-
-
 def write_config(config: Qwen2AudioConfig) -> dict[str, Any]:
     """`read_config` run backwards."""
     return {
@@ -135,11 +128,6 @@ def write_config(config: Qwen2AudioConfig) -> dict[str, Any]:
         "text_config": write_nested(config.text),
         "audio_token_index": config.audio_token,
     }
-
-
-def write_audio(config: AudioTowerConfig) -> dict[str, Any]:
-    """`read_audio` run backwards: what stands under the key."""
-    return {"model_type": "qwen2_audio_encoder", **write_tower(config)}
 
 
 PRESETS = {"qwen2-audio-7b": qwen2_audio_7b}

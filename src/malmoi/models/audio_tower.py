@@ -10,9 +10,10 @@ from typing import Any
 import torch.nn.functional as F
 from torch import nn
 
+from malmoi.models.bart_shape import ENCODER_KEYS, ENCODER_NAMES, TRAINING_KEYS
 from malmoi.models.config_keys import read_keys, write_keys
 from malmoi.models.huggingface import ConfigReader
-from malmoi.models.transformer import Blocks
+from malmoi.models.transformer_blocks import Blocks
 from malmoi.nn.audio import AudioEncoder
 from malmoi.nn.block import PreNorm
 from malmoi.nn.norm import LayerNorm
@@ -49,7 +50,7 @@ def build_tower(config: AudioTowerConfig, *, norm: nn.Module | None = None) -> A
 
 def pre_norm_blocks(hidden_size: int, num_heads: int, intermediate_size: int) -> Blocks:
     """Whisper's two kinds of blocks: a LayerNorm before each sublayer, GELU, and keys without a bias."""
-    return Blocks(
+    return Blocks.of_2017(
         hidden_size=hidden_size,
         num_heads=num_heads,
         intermediate_size=intermediate_size,
@@ -59,38 +60,19 @@ def pre_norm_blocks(hidden_size: int, num_heads: int, intermediate_size: int) ->
     )
 
 
-LAYER_NAMES = {
-    "layers.{}.self_attn_layer_norm.{}": "blocks.{}.attention.norm.{}",
-    "layers.{}.self_attn.q_proj.{}": "blocks.{}.attention.mixer.q.{}",
-    "layers.{}.self_attn.k_proj.{}": "blocks.{}.attention.mixer.k.{}",
-    "layers.{}.self_attn.v_proj.{}": "blocks.{}.attention.mixer.v.{}",
-    "layers.{}.self_attn.out_proj.{}": "blocks.{}.attention.mixer.out.{}",
-    "layers.{}.final_layer_norm.{}": "blocks.{}.ffn.norm.{}",
-    "layers.{}.fc1.{}": "blocks.{}.ffn.mixer.up.{}",
-    "layers.{}.fc2.{}": "blocks.{}.ffn.mixer.down.{}",
-}
-TOWER_NAMES = LAYER_NAMES | {
+TOWER_NAMES = ENCODER_NAMES | {
     "conv1.{}": "stem.first.{}",
     "conv2.{}": "stem.second.{}",
     "embed_positions.weight": "embedding.table",
 }
-
-
-TOWER_KEYS = {
-    "num_mel_bins": "num_mels",
-    "d_model": "hidden_size",
-    "encoder_ffn_dim": "intermediate_size",
-    "encoder_layers": "num_layers",
-    "encoder_attention_heads": "num_heads",
-    "max_source_positions": "max_positions",
-}
+TOWER_KEYS = ENCODER_KEYS | {"num_mel_bins": "num_mels", "max_source_positions": "max_positions"}
 
 
 def read_tower(reader: ConfigReader) -> AudioTowerConfig:
     """The keys of the tower, among others or alone. Raises ConfigError on a value that asks for another one."""
     reader.require("activation_function", "gelu")
     reader.require("scale_embedding", False)
-    reader.disregard("dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop", "init_std")
+    reader.disregard(*TRAINING_KEYS)
     return AudioTowerConfig(**read_keys(reader, TOWER_KEYS, AudioTowerConfig, num_mels=80))
 
 
@@ -101,3 +83,16 @@ def write_tower(config: AudioTowerConfig) -> dict[str, Any]:
         "activation_function": "gelu",
         "scale_embedding": False,
     }
+
+
+def read_audio(reader: ConfigReader) -> AudioTowerConfig:
+    """The tower's keys, under `audio_config`."""
+    audio = reader.sub("audio_config") or ConfigReader({}, where=f"{reader.where}: audio_config")
+    tower = read_tower(audio)
+    audio.finish()
+    return tower
+
+
+def write_audio(config: AudioTowerConfig) -> dict[str, Any]:
+    """`read_audio` run backwards: what stands under the key."""
+    return {"model_type": "qwen2_audio_encoder", **write_tower(config)}

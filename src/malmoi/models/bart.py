@@ -5,41 +5,31 @@ for ReLU, and attention has biases. What is new is what it learns from: a text c
 sentences shuffled, and goes out whole (section 2.2; `data.denoise.infill_text`, `permute_sentences`).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
+from malmoi.models.bart_shape import ENCODER_NAMES, BartShape, both_sides, read_shape, write_shape
 from malmoi.models.base import Family
-from malmoi.models.config_keys import read_keys, write_keys
 from malmoi.models.huggingface import ConfigReader
 from malmoi.models.output_head import output_head
-from malmoi.models.transformer import Blocks
+from malmoi.models.transformer_blocks import Blocks
 from malmoi.nn.block import PostNorm
 from malmoi.nn.embedding import Embedding, LearnedPositions
 from malmoi.nn.norm import LayerNorm
 from malmoi.nn.stack import Decoder, EncoderDecoder, Stack
-from malmoi.weights.rules import Rule, Rules, Value, renames
+from malmoi.weights.rules import Reshape, Rules
 
 
 @dataclass(frozen=True, kw_only=True)
-class BartConfig:
-    """A BART's shape; the two sides may differ in depth, heads and feed-forward width."""
+class BartConfig(BartShape):
+    """A BART. With `is_scaled`, embeddings are multiplied by the square root of their width, as in 2017."""
 
-    vocab_size: int
-    hidden_size: int
-    num_layers: int
-    num_heads: int
-    intermediate_size: int
-    num_decoder_layers: int
-    num_decoder_heads: int
-    decoder_intermediate_size: int
-    max_positions: int = 1024
     is_scaled: bool = False
-    """Whether embeddings are multiplied by the square root of their width, as in 2017."""
 
 
 def bart_base() -> BartConfig:
@@ -70,10 +60,22 @@ def build(config: BartConfig) -> EncoderDecoder:
     Embedding(1026, 768)
     """
     width = config.hidden_size
-    encoder_blocks = _blocks(width, config.num_heads, config.intermediate_size)
-    decoder_blocks = _blocks(width, config.num_decoder_heads, config.decoder_intermediate_size)
-    encoder_embedding, decoder_embedding = _embedding(config), _embedding(config)
+    embedding = partial(Embedding, config.vocab_size, width, scale=width**0.5 if config.is_scaled else 1.0)
+    positions = partial(LearnedPositions, config.max_positions, width, offset=2)
+    encoder_embedding = embedding(positions=positions(), norm=LayerNorm(width))
+    decoder_embedding = embedding(positions=positions(), norm=LayerNorm(width))
     decoder_embedding.tokens.weight = encoder_embedding.tokens.weight
+    blocks = partial(
+        Blocks.of_2017,
+        hidden_size=width,
+        activation=F.gelu,
+        residual=lambda mixer: PostNorm(mixer, LayerNorm(width)),
+        biases={"bias": True, "out_bias": True},
+    )
+    encoder_blocks = blocks(num_heads=config.num_heads, intermediate_size=config.intermediate_size)
+    decoder_blocks = blocks(
+        num_heads=config.num_decoder_heads, intermediate_size=config.decoder_intermediate_size
+    )
     head = output_head(encoder_embedding)
     # The reference's `final_logits_bias`: stored with the weights, and never trained.
     head.bias = nn.Parameter(torch.zeros(config.vocab_size), requires_grad=False)
@@ -93,70 +95,19 @@ def build(config: BartConfig) -> EncoderDecoder:
     )
 
 
-def _blocks(hidden_size: int, num_heads: int, intermediate_size: int) -> Blocks:
-    return Blocks(
-        hidden_size=hidden_size,
-        num_heads=num_heads,
-        intermediate_size=intermediate_size,
-        activation=F.gelu,
-        residual=lambda mixer: PostNorm(mixer, LayerNorm(hidden_size)),
-        biases={"bias": True, "out_bias": True},
-    )
-
-
-def _embedding(config: BartConfig) -> Embedding:
-    return Embedding(
-        config.vocab_size,
-        config.hidden_size,
-        scale=config.hidden_size**0.5 if config.is_scaled else 1.0,
-        positions=LearnedPositions(config.max_positions, config.hidden_size, offset=2),
-        norm=LayerNorm(config.hidden_size),
-    )
+OUTER_NAMES = {
+    "model.shared.weight": "encoder.embedding.tokens.weight",
+    "model.encoder.embed_positions.weight": "encoder.embedding.positions.table.weight",
+    "model.{}.layernorm_embedding.{}": "{}.embedding.norm.{}",
+    "lm_head.weight": "decoder.head.weight",
+}
 
 
 def rules(config: BartConfig) -> Rules:
-    """Hugging Face's names and ours: attention `k_proj` is `k`, the three norms are those of their sublayers."""
-    names = {
-        "model.shared.weight": "encoder.embedding.tokens.weight",
-        "model.decoder.embed_tokens.weight": "decoder.embedding.tokens.weight",
-        "model.{}.embed_positions.weight": "{}.embedding.positions.table.weight",
-        "model.{}.layernorm_embedding.{}": "{}.embedding.norm.{}",
-        "lm_head.weight": "decoder.head.weight",
-    }
-    layer, block = "model.{}.layers.{}.", "{}.blocks.{}."
-    for theirs, ours in (("self_attn", "attention"), ("encoder_attn", "cross")):
-        names[f"{layer}{theirs}_layer_norm.{{}}"] = f"{block}{ours}.norm.{{}}"
-        names |= {f"{layer}{theirs}.{x}_proj.{{}}": f"{block}{ours}.mixer.{x}.{{}}" for x in ("q", "k", "v")}
-        names[f"{layer}{theirs}.out_proj.{{}}"] = f"{block}{ours}.mixer.out.{{}}"
-    names |= {
-        layer + "fc1.{}": block + "ffn.mixer.up.{}",
-        layer + "fc2.{}": block + "ffn.mixer.down.{}",
-        layer + "final_layer_norm.{}": block + "ffn.norm.{}",
-    }
-    as_row = Rule(("final_logits_bias",), ("decoder.head.bias",), _flat, _row)
-    return Rules([*renames(names), as_row])
-
-
-def _flat(values: Sequence[Value]) -> Sequence[Value]:
-    return [value.flatten() for value in values if isinstance(value, Tensor)]
-
-
-def _row(values: Sequence[Value]) -> Sequence[Value]:
-    return [value[None] for value in values if isinstance(value, Tensor)]
-
-
-KEYS = {
-    "vocab_size": "vocab_size",
-    "d_model": "hidden_size",
-    "encoder_layers": "num_layers",
-    "encoder_attention_heads": "num_heads",
-    "encoder_ffn_dim": "intermediate_size",
-    "decoder_layers": "num_decoder_layers",
-    "decoder_attention_heads": "num_decoder_heads",
-    "decoder_ffn_dim": "decoder_intermediate_size",
-    "max_position_embeddings": "max_positions",
-    "scale_embedding": "is_scaled",
-}
+    """Hugging Face's names and ours; the head's bias is a row there."""
+    size = config.vocab_size
+    bias = Reshape("final_logits_bias", "decoder.head.bias", theirs_shape=(1, size), ours_shape=(size,))
+    return both_sides(ENCODER_NAMES, OUTER_NAMES) + Rules([bias])
 
 
 def read_config(reader: ConfigReader) -> BartConfig:
@@ -164,43 +115,15 @@ def read_config(reader: ConfigReader) -> BartConfig:
 
     Raises ConfigError on a value that asks for another network.
     """
-    for key, allowed in _SIBLINGS.items():
-        reader.require(key, allowed)
-    # Dropout and initialisation are training's business, the rest is a classifier's or how to generate.
-    reader.disregard(
-        "dropout", "attention_dropout", "activation_dropout", "classifier_dropout", "classif_dropout"
-    )
-    reader.disregard("encoder_layerdrop", "decoder_layerdrop", "init_std", "force_bos_token_to_be_generated")
-    reader.disregard("kobart_version")
-    config = BartConfig(**read_keys(reader, KEYS, BartConfig, **vars(bart_large())))
-    reader.require("num_hidden_layers", config.num_layers)  # another name of the same number
-    return config
+    shape = read_shape(reader, **vars(bart_large()))
+    return BartConfig(**shape, is_scaled=reader.take("scale_embedding", bool, False))
 
 
 def write_config(config: BartConfig) -> dict[str, Any]:
     """`read_config` run backwards."""
-    return {
-        **write_keys(config, KEYS),
-        "is_encoder_decoder": True,
-        "pad_token_id": None,
-        "decoder_start_token_id": None,
-        "forced_eos_token_id": None,
-    }
+    return {**write_shape(config), "scale_embedding": config.is_scaled}
 
 
-# What the first files of transformers told BART from its siblings (mBART, Blenderbot, Marian) with.
-_SIBLINGS: dict[str, object] = {
-    "activation_function": "gelu",
-    "add_bias_logits": False,
-    "add_final_layer_norm": False,
-    "do_blenderbot_90_layernorm": False,
-    "extra_pos_embeddings": 2,
-    "is_encoder_decoder": True,
-    "normalize_before": False,
-    "normalize_embedding": True,
-    "static_position_embeddings": False,
-    "tie_word_embeddings": True,
-}
 PRESETS = {"bart-base": bart_base, "bart-large": bart_large}
 FAMILIES = (
     Family(

@@ -2,7 +2,8 @@
 
 A page (`llama.py`, `gpt2.py`, ...) holds its Config and presets, its assembly from bricks, its reversible weight
 rules, and how its Hugging Face config reads and writes. It ends with `PRESETS`, published models by the name that
-`malmoi inspect` takes, and `FAMILIES`. Everything else is shared and lives here or in
+`malmoi inspect` takes, and `FAMILIES`. What the pages of one line share, the fields of their shape, its keys and the
+names of tensors, stands beside them (`llama_shape.py`, `bert_shape.py`, ...); what all share, here or in
 `checkpoint.py`. Read next: `llama.py`.
 """
 
@@ -21,6 +22,7 @@ from malmoi.nn.block import Residual
 from malmoi.nn.linear import Linear
 from malmoi.nn.moe import SigmoidRouter
 from malmoi.nn.norm import LayerNorm, OffsetRMSNorm, RMSNorm
+from malmoi.nn.recurrent import Recurrent
 from malmoi.nn.stack import Model, Stack
 from malmoi.weights.rules import Rules
 
@@ -65,8 +67,9 @@ def initialise(model: M, *, seed: int, std: float = 0.02) -> M:
 
     Embeddings and matrices are normal with deviation `std`; the matrices that write into a residual stream are
     scaled down by the square root of how many of its sublayers do, 2 * layers, so that its size does not grow with
-    depth (Radford et al. 2019, section 2.3). A tower and a decoder have a stream each. Biases are zero, norms one. The
-    same seed gives the same weights, whatever the model had before and whatever else was drawn.
+    depth (Radford et al. 2019, section 2.3). A tower and a decoder have a stream each. Biases are zero, but those of
+    an LSTM's forget gates one; norms are one. The same seed gives the same weights, whatever the model had before and
+    whatever else was drawn.
 
     >>> from malmoi.models import llama
     >>> model = llama.build(llama.sized(2, vocab_size=256, max_positions=64))
@@ -88,6 +91,9 @@ def initialise(model: M, *, seed: int, std: float = 0.02) -> M:
             module.weight.fill_(1.0)
         elif isinstance(module, OffsetRMSNorm):
             module.weight.zero_()
+    for module in model.modules():
+        if isinstance(module, Recurrent):  # after the matrices, whose biases were just cleared
+            module.open_forget_gates()
     return model
 
 

@@ -5,52 +5,25 @@ norm before the blocks and a cheap GELU in them. The other half of CLIP, its tex
 LLaVA looks through. Read `transformer.py` and `gpt2.py` first; next `siglip.py`.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import torch.nn.functional as F
+from typing import Any
 
 from malmoi.models.base import Family
-from malmoi.models.config_keys import read_keys, write_keys
 from malmoi.models.huggingface import ConfigReader
-from malmoi.models.transformer import Blocks
+from malmoi.models.transformer_blocks import Blocks
+from malmoi.models.vision_shape import (
+    ACTIVATIONS,
+    BLOCK_NAMES,
+    ActivationName,
+    VisionShape,
+    patch_rule,
+    read_shape,
+    write_shape,
+)
 from malmoi.nn.block import PreNorm
-from malmoi.nn.mlp import Activation, gelu_tanh, quick_gelu
 from malmoi.nn.norm import LayerNorm
-from malmoi.nn.vision import ClassState, PatchEmbedding, VisionTower, num_patches
-from malmoi.weights.rules import Reshape, Rule, Rules, renames
-
-ActivationName = Literal["quick_gelu", "gelu", "gelu_pytorch_tanh"]
-ACTIVATIONS: Mapping[ActivationName, Activation] = {
-    "quick_gelu": quick_gelu,
-    "gelu": F.gelu,
-    "gelu_pytorch_tanh": gelu_tanh,
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class VisionShape:
-    """What every Vision Transformer has. Images are squares of `image_size` pixels, patches of `patch_size`."""
-
-    hidden_size: int
-    intermediate_size: int
-    num_layers: int
-    num_heads: int
-    image_size: int
-    patch_size: int
-    num_channels: int = 3
-    norm_eps: float
-    activation: ActivationName
-
-    @property
-    def num_patches(self) -> int:
-        return num_patches(self.image_size, self.patch_size)
-
-    @property
-    def num_states(self) -> int:
-        """How many states the tower has of an image."""
-        return self.num_patches
+from malmoi.nn.vision import ClassState, PatchEmbedding, VisionTower
+from malmoi.weights.rules import Reshape, Rules, renames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +73,7 @@ def patch_embedding(config: VisionShape, **parts: Any) -> PatchEmbedding:
 
 def blocks(config: VisionShape) -> Blocks:
     """Attention and feed-forward, each behind a norm, all with biases; every patch sees every other."""
-    return Blocks(
+    return Blocks.of_2017(
         hidden_size=config.hidden_size,
         num_heads=config.num_heads,
         intermediate_size=config.intermediate_size,
@@ -115,17 +88,6 @@ def norm(config: VisionShape) -> LayerNorm:
     return LayerNorm(config.hidden_size, eps=config.norm_eps)
 
 
-BLOCK_NAMES = {
-    "encoder.layers.{}.layer_norm1.{}": "blocks.{}.attention.norm.{}",
-    "encoder.layers.{}.self_attn.q_proj.{}": "blocks.{}.attention.mixer.q.{}",
-    "encoder.layers.{}.self_attn.k_proj.{}": "blocks.{}.attention.mixer.k.{}",
-    "encoder.layers.{}.self_attn.v_proj.{}": "blocks.{}.attention.mixer.v.{}",
-    "encoder.layers.{}.self_attn.out_proj.{}": "blocks.{}.attention.mixer.out.{}",
-    "encoder.layers.{}.layer_norm2.{}": "blocks.{}.ffn.norm.{}",
-    "encoder.layers.{}.mlp.fc1.{}": "blocks.{}.ffn.mixer.up.{}",
-    "encoder.layers.{}.mlp.fc2.{}": "blocks.{}.ffn.mixer.down.{}",
-    "embeddings.position_embedding.weight": "embedding.positions.table.weight",
-}
 CLIP_NAMES = {"pre_layrnorm.{}": "embedding.norm.{}", "post_layernorm.{}": "head.norm.{}"}
 
 
@@ -141,30 +103,6 @@ def rules(config: ClipConfig) -> Rules:
     return Rules([patch_rule(config), token, *renames(BLOCK_NAMES | CLIP_NAMES)])
 
 
-def patch_rule(config: VisionShape) -> Rule:
-    """Their convolution over patches is our matrix."""
-    width, channels, side = config.hidden_size, config.num_channels, config.patch_size
-    return Reshape(
-        "embeddings.patch_embedding.weight",
-        "embedding.patches.weight",
-        theirs_shape=[width, channels, side, side],
-        ours_shape=[width, channels * side**2],
-    )
-
-
-KEYS = {
-    "hidden_size": "hidden_size",
-    "intermediate_size": "intermediate_size",
-    "num_hidden_layers": "num_layers",
-    "num_attention_heads": "num_heads",
-    "image_size": "image_size",
-    "patch_size": "patch_size",
-    "num_channels": "num_channels",
-    "layer_norm_eps": "norm_eps",
-    "hidden_act": "activation",
-}
-
-
 def read_config(reader: ConfigReader) -> ClipConfig:
     """A `config.json` of transformers 4 or 5. Raises ConfigError on a value that asks for another network."""
     # What the image's vector is compared with in CLIP, and what a first LLaVA wrote here by mistake.
@@ -172,17 +110,9 @@ def read_config(reader: ConfigReader) -> ClipConfig:
     return ClipConfig(**read_shape(reader, ClipConfig, patch_size=32))
 
 
-def read_shape(reader: ConfigReader, kind: type[VisionShape], *, patch_size: int) -> dict[str, Any]:
-    """The fields of `VisionShape`, with the defaults of a family's `kind`."""
-    # Training's business, and what every file of an older transformers says, with words or without.
-    reader.disregard("attention_dropout", "dropout", "initializer_factor", "tie_word_embeddings")
-    base = {"hidden_size": 768, "intermediate_size": 3072, "num_layers": 12, "num_heads": 12}
-    return read_keys(reader, KEYS, kind, **base, image_size=224, patch_size=patch_size)
-
-
-def write_config(config: VisionShape) -> dict[str, Any]:
-    """`read_shape` run backwards."""
-    return write_keys(config, KEYS)
+def write_config(config: ClipConfig) -> dict[str, Any]:
+    """`read_config` run backwards."""
+    return write_shape(config)
 
 
 PRESETS = {"clip-vit-l-14-336": clip_vit_l_14_336}

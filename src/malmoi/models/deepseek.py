@@ -10,51 +10,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from malmoi.core.errors import ConfigError
-from malmoi.models import llama, qwen_moe
+from malmoi.models import llama, llama_shape, qwen_moe
 from malmoi.models.base import Family
-from malmoi.models.config_keys import read_keys, write_keys
-from malmoi.models.huggingface import REQUIRED, ConfigReader
+from malmoi.models.deepseek_shape import NAMES, DeepseekShape, read_groups, read_shape, stretched, write_shape
+from malmoi.models.huggingface import ConfigReader
 from malmoi.nn.attend import AttentionRule
 from malmoi.nn.block import Block
 from malmoi.nn.mla import LatentAttention
 from malmoi.nn.mlp import GatedMLP
 from malmoi.nn.moe import GroupLimit, MoE, Router, SoftmaxRouter
-from malmoi.nn.rope import RopeConfig
 from malmoi.nn.rope_scaling import YarnScaling
 from malmoi.nn.stack import Decoder
 from malmoi.weights.rules import Rules, renames
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeepseekV2Config(llama.LlamaShape):
-    """A DeepSeek-V2. `head_dim` is the part of a head that is rotated, `content_dim` the other.
-
-    The first `num_dense_layers` have no experts. A token's experts are in `num_kept_groups` of `num_groups`, and what
-    they add is multiplied by `routed_scale`. `query_rank=None`: queries are not compressed.
-    """
-
-    content_dim: int
-    value_dim: int
-    kv_rank: int
-    query_rank: int | None = None
-    has_attention_bias: bool = False
-    num_dense_layers: int
-    num_experts: int
-    num_shared_experts: int
-    expert_intermediate_size: int
-    top_k: int
-    num_groups: int = 1
-    num_kept_groups: int = 1
-    routed_scale: float = 1.0
-
-
-def stretched(*, mscale: float) -> RopeConfig:
-    """Positions stretched from 4,096 tokens to 40 times as many, where scores grow by `mscale` (section 3.1.4)."""
-    scaling = YarnScaling(
-        factor=40.0, original_max_positions=4096, mscale=mscale, mscale_all_dim=mscale
-    )  # fmt: skip
-    return RopeConfig(theta=10_000.0, scaling=scaling)
+class DeepseekV2Config(DeepseekShape):
+    """A DeepSeek-V2."""
 
 
 def deepseek_v2_lite() -> DeepseekV2Config:
@@ -78,7 +50,7 @@ def build(config: DeepseekV2Config) -> Decoder:
     )
 
 
-def assemble(config: DeepseekV2Config, router: Callable[[], Router]) -> Decoder:
+def assemble(config: DeepseekShape, router: Callable[[], Router]) -> Decoder:
     """Llama's frame around attention over latents; a router, and experts, in all but the first layers."""
 
     def block(layer: int) -> Block:
@@ -86,10 +58,10 @@ def assemble(config: DeepseekV2Config, router: Callable[[], Router]) -> Decoder:
         ffn = llama.swiglu(config) if is_dense else experts(config, router())
         return llama.pre_norm_block(config, attention(config), ffn)
 
-    return llama.assemble(config, block)
+    return llama_shape.assemble(config, block, norm=llama.norm(config))
 
 
-def attention(config: DeepseekV2Config) -> LatentAttention:
+def attention(config: DeepseekShape) -> LatentAttention:
     """Attention over latents, its scores scaled up with the stretch of the positions."""
     scaling = config.rope.scaling
     scale = (config.content_dim + config.head_dim) ** -0.5
@@ -106,7 +78,7 @@ def attention(config: DeepseekV2Config) -> LatentAttention:
     )
 
 
-def experts(config: DeepseekV2Config, router: Router) -> MoE:
+def experts(config: DeepseekShape, router: Router) -> MoE:
     """Fine-grained experts, and the shared ones as a single wider network, which is the same sum."""
     width, size = config.hidden_size, config.expert_intermediate_size
     return MoE(
@@ -116,40 +88,23 @@ def experts(config: DeepseekV2Config, router: Router) -> MoE:
     )
 
 
-def routing(config: DeepseekV2Config) -> dict[str, Any]:
+def routing(config: DeepseekShape) -> dict[str, Any]:
     """What a router is told, whatever its scores are."""
     shape = {name: getattr(config, name) for name in ("hidden_size", "num_experts", "top_k")}
     return {**shape, "scale": config.routed_scale}
 
 
-def limit(config: DeepseekV2Config, *, num_best: int) -> GroupLimit | None:
+def limit(config: DeepseekShape, *, num_best: int) -> GroupLimit | None:
     """Groups of experts, where there are several."""
     if config.num_groups == 1:
         return None
     return GroupLimit(num_groups=config.num_groups, num_kept=config.num_kept_groups, num_best=num_best)
 
 
-ATTENTION_NAMES = {
-    "model.layers.{}.self_attn.q_proj.weight": "blocks.{}.attention.mixer.q.weight",
-    "model.layers.{}.self_attn.q_a_proj.{}": "blocks.{}.attention.mixer.q.compress.{}",
-    "model.layers.{}.self_attn.q_a_layernorm.weight": "blocks.{}.attention.mixer.q.norm.weight",
-    "model.layers.{}.self_attn.q_b_proj.weight": "blocks.{}.attention.mixer.q.expand.weight",
-    "model.layers.{}.self_attn.kv_a_proj_with_mqa.{}": "blocks.{}.attention.mixer.latent.{}",
-    "model.layers.{}.self_attn.kv_a_layernorm.weight": "blocks.{}.attention.mixer.latent_norm.weight",
-    "model.layers.{}.self_attn.kv_b_proj.weight": "blocks.{}.attention.mixer.expand.weight",
-    "model.layers.{}.self_attn.o_proj.{}": "blocks.{}.attention.mixer.out.{}",
-}
-SHARED_NAMES = {
-    "model.layers.{}.mlp.shared_experts.gate_proj.weight": "blocks.{}.ffn.mixer.shared.gate.weight",
-    "model.layers.{}.mlp.shared_experts.up_proj.weight": "blocks.{}.ffn.mixer.shared.up.weight",
-    "model.layers.{}.mlp.shared_experts.down_proj.weight": "blocks.{}.ffn.mixer.shared.down.weight",
-}
-
-
-def rules(config: DeepseekV2Config) -> Rules:
+def rules(config: DeepseekShape) -> Rules:
     """Hugging Face's names and ours."""
-    ffn = llama.MLP_NAMES | qwen_moe.EXPERT_NAMES | SHARED_NAMES
-    return Rules(renames(llama.FRAME_NAMES | ATTENTION_NAMES | ffn))
+    ffn = llama_shape.MLP_NAMES | qwen_moe.EXPERT_NAMES
+    return Rules(renames(llama_shape.FRAME_NAMES | ffn | NAMES))
 
 
 def read_config(reader: ConfigReader) -> DeepseekV2Config:
@@ -161,72 +116,15 @@ def read_config(reader: ConfigReader) -> DeepseekV2Config:
     reader.disregard("n_group", "topk_group")  # which nobody looks at without the method
     has_groups = reader.raw.get("topk_method") == "group_limited_greedy"
     return DeepseekV2Config(
-        **read_shape(reader, max_positions=2048), **(read_groups(reader) if has_groups else {})
+        **read_shape(reader, max_positions=2048),
+        **(read_groups(reader) if has_groups else {}),
     )
-
-
-KEYS = {
-    "qk_nope_head_dim": "content_dim",
-    "v_head_dim": "value_dim",
-    "kv_lora_rank": "kv_rank",
-    "q_lora_rank": "query_rank",
-    "attention_bias": "has_attention_bias",
-    "n_routed_experts": "num_experts",
-    "n_shared_experts": "num_shared_experts",
-    "moe_intermediate_size": "expert_intermediate_size",
-    "num_experts_per_tok": "top_k",
-    "routed_scaling_factor": "routed_scale",
-}
-GROUP_KEYS = {"n_group": "num_groups", "topk_group": "num_kept_groups"}
-
-
-def read_shape(
-    reader: ConfigReader, *, num_kv_heads: int | None = None, max_positions: int
-) -> dict[str, Any]:
-    """All fields but those of the groups. Raises ConfigError for weights in fp8 too."""
-    if "quantization_config" in reader.raw:
-        raise ConfigError(
-            f"{reader.where}: quantization_config={reader.raw['quantization_config']!r} says that the weights are not "
-            "stored as plain numbers, which is not read here. Use a checkpoint in bf16."
-        )
-    # Training's business, where it ran, and the order of a sum.
-    reader.disregard("output_router_logits", "aux_loss_alpha", "seq_aux", "ep_size", "pretraining_tp")
-    reader.require("moe_layer_freq", 1)
-    # None of these may be left out: the two that could be have other defaults in transformers.
-    sizes = read_keys(reader, KEYS, DeepseekV2Config, query_rank=REQUIRED, routed_scale=REQUIRED)
-    rope_dim = reader.positive("qk_rope_head_dim", int)
-    reader.require("head_dim", rope_dim)
-    reader.require("qk_head_dim", sizes["content_dim"] + rope_dim)
-    shape = llama.read_shape(
-        reader, num_kv_heads=num_kv_heads, head_dim=rope_dim, max_positions=max_positions
-    )
-    if shape["num_kv_heads"] != shape["num_heads"]:
-        raise ConfigError(
-            f"{reader.where}: num_key_value_heads={shape['num_kv_heads']}, but each of {shape['num_heads']} heads has "
-            "its own key, made of the latent. Make the two equal."
-        )
-    return {**shape, **sizes, "num_dense_layers": reader.count("first_k_dense_replace")}
-
-
-def read_groups(reader: ConfigReader) -> dict[str, Any]:
-    """How many groups of experts there are, and how many of them a token's experts are in."""
-    return read_keys(reader, GROUP_KEYS, DeepseekV2Config, num_groups=REQUIRED, num_kept_groups=REQUIRED)
 
 
 def write_config(config: DeepseekV2Config) -> dict[str, Any]:
     """`read_config` run backwards."""
     method = "greedy" if config.num_groups == 1 else "group_limited_greedy"
     return {**write_shape(config), "topk_method": method, "norm_topk_prob": False}
-
-
-def write_shape(config: DeepseekV2Config) -> dict[str, Any]:
-    """`read_shape` and `read_groups` run backwards."""
-    return {
-        **llama.write_shape(config),
-        **write_keys(config, KEYS | GROUP_KEYS),
-        "qk_rope_head_dim": config.head_dim,
-        "first_k_dense_replace": config.num_dense_layers,
-    }
 
 
 PRESETS = {"deepseek-v2-lite": deepseek_v2_lite}

@@ -10,6 +10,7 @@ from typing import Any
 
 from malmoi.models import deepseek
 from malmoi.models.base import Family
+from malmoi.models.deepseek_shape import DeepseekShape, read_groups, read_shape, stretched, write_shape
 from malmoi.models.huggingface import ConfigReader
 from malmoi.nn.moe import SigmoidRouter
 from malmoi.nn.stack import Decoder
@@ -17,7 +18,7 @@ from malmoi.weights.rules import Rules, renames
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeepseekV3Config(deepseek.DeepseekV2Config):
+class DeepseekV3Config(DeepseekShape):
     """A DeepSeek-V3, or R1. `is_normalised`: the weights of a token's experts sum to 1 before they are scaled."""
 
     is_normalised: bool = True
@@ -31,7 +32,7 @@ def deepseek_v3() -> DeepseekV3Config:
     """
     return DeepseekV3Config(
         vocab_size=129_280, hidden_size=7168, intermediate_size=18_432, num_layers=61, num_heads=128,
-        num_kv_heads=128, head_dim=64, max_positions=163_840, norm_eps=1e-6, rope=deepseek.stretched(mscale=1.0),
+        num_kv_heads=128, head_dim=64, max_positions=163_840, norm_eps=1e-6, rope=stretched(mscale=1.0),
         content_dim=128, value_dim=128, kv_rank=512, query_rank=1536, num_dense_layers=3, num_experts=256,
         num_shared_experts=1, expert_intermediate_size=2048, top_k=8, num_groups=8, num_kept_groups=4,
         routed_scale=2.5,
@@ -61,8 +62,8 @@ def read_config(reader: ConfigReader) -> DeepseekV3Config:
     reader.require("rope_interleave", True)
     reader.disregard("num_nextn_predict_layers")  # of tokens after the next, for speculation
     return DeepseekV3Config(
-        **deepseek.read_shape(reader, num_kv_heads=128, max_positions=4096),
-        **deepseek.read_groups(reader),
+        **read_shape(reader, num_kv_heads=128, max_positions=4096),
+        **read_groups(reader),
         is_normalised=reader.take("norm_topk_prob", bool, True),
     )
 
@@ -70,7 +71,7 @@ def read_config(reader: ConfigReader) -> DeepseekV3Config:
 def write_config(config: DeepseekV3Config) -> dict[str, Any]:
     """`read_config` run backwards."""
     return {
-        **deepseek.write_shape(config),
+        **write_shape(config),
         "topk_method": "noaux_tc",
         "scoring_func": "sigmoid",
         "norm_topk_prob": config.is_normalised,

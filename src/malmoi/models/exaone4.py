@@ -14,6 +14,14 @@ from malmoi.models.base import Family
 from malmoi.models.config_keys import read_keys
 from malmoi.models.huggingface import ConfigReader
 from malmoi.models.layer_pattern import read_layer_pattern, require_pattern, write_layer_pattern
+from malmoi.models.llama_shape import (
+    ATTENTION_NAMES,
+    MLP_NAMES,
+    OUTER_NAMES,
+    QK_NORM_NAMES,
+    assemble,
+    read_shape,
+)
 from malmoi.nn.attend import AttentionRule
 from malmoi.nn.block import Block, Reordered
 from malmoi.nn.norm import RMSNorm
@@ -65,7 +73,11 @@ def exaone4_1_2b() -> Exaone4Config:
 
 def build(config: Exaone4Config) -> Decoder:
     """Llama's frame with blocks of two kinds. Raises ConfigError if heads do not fit."""
-    return llama.assemble(config, lambda layer: block(config, is_local=config.layer_pattern[layer] == "L"))
+    return assemble(
+        config,
+        lambda layer: block(config, is_local=config.layer_pattern[layer] == "L"),
+        norm=llama.norm(config),
+    )
 
 
 def block(config: Exaone4Config, *, is_local: bool) -> Block:
@@ -91,13 +103,12 @@ NORM_NAMES = {
 
 def rules(config: Exaone4Config) -> Rules:
     """Hugging Face's names and ours."""
-    attention = llama.ATTENTION_NAMES | llama.QK_NORM_NAMES
-    return Rules(renames(llama.OUTER_NAMES | attention | llama.MLP_NAMES | NORM_NAMES))
+    return Rules(renames(OUTER_NAMES | ATTENTION_NAMES | QK_NORM_NAMES | MLP_NAMES | NORM_NAMES))
 
 
 def read_config(reader: ConfigReader) -> Exaone4Config:
     """A `config.json` of transformers 4 or 5. Raises ConfigError on a value that asks for another network."""
-    shape = llama.read_shape(reader, num_kv_heads=32, norm_eps=1e-5)
+    shape = read_shape(reader, num_kv_heads=32, norm_eps=1e-5)
     pattern = read_layer_pattern(reader, num_layers=shape["num_layers"], period=4)
     window = read_keys(reader, mistral.KEYS, Exaone4Config, window=4096)
     return Exaone4Config(**shape, **window, layer_pattern=pattern)

@@ -10,9 +10,10 @@ from typing import Any
 
 from torch import nn
 
-from malmoi.models import llama
+from malmoi.models import llama, llama_shape
 from malmoi.models.base import Family
 from malmoi.models.huggingface import ConfigReader
+from malmoi.models.llama_shape import LlamaShape
 from malmoi.models.output_head import output_head
 from malmoi.nn.block import Block, PreNorm
 from malmoi.nn.embedding import Embedding
@@ -24,7 +25,7 @@ from malmoi.nn.stack import Decoder
 
 
 @dataclass(frozen=True, kw_only=True)
-class GemmaConfig(llama.LlamaShape):
+class GemmaConfig(LlamaShape):
     """A Gemma of the first generation, and what all of them have."""
 
 
@@ -60,11 +61,11 @@ def assemble(
     """Llama's frame with the embedding multiplied by the root of its width and, in Gemma 2, the logits capped."""
     embedding = Embedding(config.vocab_size, config.hidden_size, scale=config.hidden_size**0.5)
     head = output_head(embedding, is_tied=config.is_tied)
-    return llama.assemble(
+    return llama_shape.assemble(
         config,
         block,
+        norm=norm(config),
         embedding=embedding,
-        last_norm=norm(config),
         head=head if logit_cap is None else nn.Sequential(head, SoftCap(logit_cap)),
         ropes=ropes,
     )
@@ -92,13 +93,13 @@ def read_shape(reader: ConfigReader, *activations: str, **defaults: Any) -> dict
     reader.require("attention_bias", False)
     reader.require("use_bidirectional_attention", False)
     defaults = {"head_dim": 256, "max_positions": 8192, "is_tied": True} | defaults
-    return llama.read_shape(reader, activations=("gelu_pytorch_tanh", *activations), **defaults)
+    return llama_shape.read_shape(reader, activations=("gelu_pytorch_tanh", *activations), **defaults)
 
 
 def write_config(config: GemmaConfig) -> dict[str, Any]:
     """`read_config` run backwards."""
     activation = "gelu_pytorch_tanh"
-    return llama.write_shape(config) | {"hidden_act": activation, "hidden_activation": activation}
+    return llama_shape.write_shape(config) | {"hidden_act": activation, "hidden_activation": activation}
 
 
 PRESETS = {"gemma-2b": gemma_2b}

@@ -14,6 +14,7 @@ from malmoi.models.base import Family
 from malmoi.models.config_keys import read_keys, write_keys
 from malmoi.models.huggingface import ConfigReader
 from malmoi.models.layer_pattern import periodic, read_layer_pattern, require_pattern, write_layer_pattern
+from malmoi.models.llama_shape import ATTENTION_NAMES, MLP_NAMES, OUTER_NAMES
 from malmoi.nn.attend import AttentionRule
 from malmoi.nn.block import Block, Sandwich
 from malmoi.nn.stack import Decoder
@@ -88,7 +89,7 @@ SANDWICH_NAMES = {
     "model.layers.{}.pre_feedforward_layernorm.weight": "blocks.{}.ffn.pre_norm.weight",
     "model.layers.{}.post_feedforward_layernorm.weight": "blocks.{}.ffn.post_norm.weight",
 }
-NAMES = llama.OUTER_NAMES | SANDWICH_NAMES | llama.ATTENTION_NAMES | llama.MLP_NAMES
+NAMES = OUTER_NAMES | SANDWICH_NAMES | ATTENTION_NAMES | MLP_NAMES
 
 
 def rules(config: Gemma2Config) -> Rules:

@@ -13,6 +13,7 @@ from malmoi.models import gemma, gemma2, llama
 from malmoi.models.base import Family
 from malmoi.models.huggingface import ConfigReader
 from malmoi.models.layer_pattern import periodic
+from malmoi.models.llama_shape import QK_NORM_NAMES
 from malmoi.models.rope_parameters import read_rope, require_length, write_rope
 from malmoi.nn.block import Block
 from malmoi.nn.norm import OffsetRMSNorm
@@ -66,7 +67,7 @@ def build(config: Gemma3Config) -> Decoder:
 
 def rules(config: Gemma3Config) -> Rules:
     """Hugging Face's names and ours."""
-    return Rules(renames(gemma2.NAMES | llama.QK_NORM_NAMES))
+    return Rules(renames(gemma2.NAMES | QK_NORM_NAMES))
 
 
 def read_config(reader: ConfigReader) -> Gemma3Config:

@@ -1,7 +1,7 @@
 """GPT-2: learned positions, LayerNorm before each sublayer, GELU (Radford et al. 2019, section 2.3).
 
-Its checkpoints keep matrices as [in, out], and queries, keys and values side by side in one: `rules` says how
-they become ours. Read `llama.py` first; what differs here is the embedding, the norms, the biases and the MLP.
+Its blocks are those of 2017's decoder with no source to look at, the norms moved. Its checkpoints keep matrices as
+[in, out], and q, k and v side by side in one (`conv1d.py`). Read `transformer.py` first; next: `llama.py`.
 """
 
 from dataclasses import dataclass
@@ -10,24 +10,24 @@ from typing import Any
 
 from malmoi.models.base import Family
 from malmoi.models.config_keys import read_keys, write_keys
+from malmoi.models.conv1d import conv1d, fused_conv1d
 from malmoi.models.huggingface import ConfigReader
 from malmoi.models.output_head import output_head
-from malmoi.nn.attend import AttentionRule
-from malmoi.nn.attention import Attention, head_width
-from malmoi.nn.block import Block, PreNorm
+from malmoi.models.transformer_blocks import Blocks
+from malmoi.nn.attention import head_width
+from malmoi.nn.block import PreNorm
 from malmoi.nn.embedding import Embedding, LearnedPositions
-from malmoi.nn.mlp import MLP, gelu_tanh
+from malmoi.nn.mlp import gelu_tanh
 from malmoi.nn.norm import LayerNorm
 from malmoi.nn.stack import Decoder
-from malmoi.weights.rules import Rename, Rules, Split, Transpose
+from malmoi.weights.rules import Rename, Rules
 
 
 @dataclass(frozen=True, kw_only=True)
 class GPT2Config:
     """A GPT-2's shape; heads are `hidden_size / num_heads` wide.
 
-    `scales_by_layer` divides the scores of layer i by i + 1 as well (Mistral's GPT-2 replications,
-    `scale_attn_by_inverse_layer_idx`); `is_scaled=False` leaves 1 / sqrt(head_dim) out.
+    `is_scaled=False` leaves 1 / sqrt(head_dim) out of scores; `scales_by_layer` divides those of layer i by i + 1.
     """
 
     vocab_size: int = 50_257
@@ -54,34 +54,26 @@ def gpt2_small() -> GPT2Config:
 def build(config: GPT2Config) -> Decoder:
     """The network. Raises ConfigError if the heads cannot share the width evenly.
 
-    >>> build(GPT2Config(vocab_size=64, hidden_size=16, num_layers=2, num_heads=4)).embedding.positions
-    LearnedPositions(
-      (table): Embedding(1024, 16)
-    )
+    >>> build(GPT2Config(vocab_size=64, hidden_size=16, num_layers=2, num_heads=4)).embedding.positions.table
+    Embedding(1024, 16)
     """
-    norm = partial(LayerNorm, config.hidden_size, eps=config.norm_eps)
-    head_dim = head_width(config.hidden_size, config.num_heads)
-
-    def block(layer: int) -> Block:
-        scale = head_dim**-0.5 if config.is_scaled else 1.0
-        attention = Attention(
-            hidden_size=config.hidden_size,
-            num_heads=config.num_heads,
-            num_kv_heads=config.num_heads,
-            head_dim=head_dim,
-            rule=AttentionRule(scale=scale / (layer + 1) if config.scales_by_layer else scale),
-            rope=None,
-            bias=True,
-            out_bias=True,
-        )
-        mlp = MLP(config.hidden_size, config.intermediate_size, activation=gelu_tanh, bias=True)
-        return Block(attention=PreNorm(norm(), attention), ffn=PreNorm(norm(), mlp))
-
-    positions = LearnedPositions(config.max_positions, config.hidden_size)
-    embedding = Embedding(config.vocab_size, config.hidden_size, positions=positions)
+    width = config.hidden_size
+    norm = partial(LayerNorm, width, eps=config.norm_eps)
+    blocks = partial(
+        Blocks.of_2017,
+        hidden_size=width,
+        num_heads=config.num_heads,
+        intermediate_size=config.intermediate_size,
+        activation=gelu_tanh,
+        residual=lambda mixer: PreNorm(norm(), mixer),
+        biases={"bias": True, "out_bias": True},
+    )
+    scale = head_width(width, config.num_heads) ** -0.5 if config.is_scaled else 1.0
+    scales = [scale / (layer + 1) if config.scales_by_layer else scale for layer in range(config.num_layers)]
+    embedding = Embedding(config.vocab_size, width, positions=LearnedPositions(config.max_positions, width))
     return Decoder(
         embedding=embedding,
-        blocks=[block(layer) for layer in range(config.num_layers)],
+        blocks=[blocks(scale=scale).decoder_alone() for scale in scales],
         norm=norm(),
         head=output_head(embedding, is_tied=config.is_tied),
         vocab_size=config.vocab_size,
@@ -91,25 +83,17 @@ def build(config: GPT2Config) -> Decoder:
 
 def rules(config: GPT2Config) -> Rules:
     """Hugging Face's names and ours: its matrices lie [in, out], and one holds q, k and v side by side."""
-    theirs, ours = "transformer.h.{}.", "blocks.{}."
-    qkv = [ours + f"attention.mixer.{name}." for name in "qkv"]
-    sizes = [config.hidden_size] * 3
-    fused = theirs + "attn.c_attn."
+    qkv = [f"blocks.{{}}.attention.mixer.{name}" for name in "qkv"]
     return Rules(
         [
             Rename("transformer.wte.weight", "embedding.tokens.weight"),
             Rename("transformer.wpe.weight", "embedding.positions.table.weight"),
-            Rename(theirs + "ln_1.{}", ours + "attention.norm.{}"),
-            Transpose(fused + "weight")
-            >> Split(fused + "weight", [name + "weight" for name in qkv], dim=0, sizes=sizes),
-            Split(fused + "bias", [name + "bias" for name in qkv], dim=0, sizes=sizes),
-            Transpose(theirs + "attn.c_proj.weight", ours + "attention.mixer.out.weight"),
-            Rename(theirs + "attn.c_proj.bias", ours + "attention.mixer.out.bias"),
-            Rename(theirs + "ln_2.{}", ours + "ffn.norm.{}"),
-            Transpose(theirs + "mlp.c_fc.weight", ours + "ffn.mixer.up.weight"),
-            Rename(theirs + "mlp.c_fc.bias", ours + "ffn.mixer.up.bias"),
-            Transpose(theirs + "mlp.c_proj.weight", ours + "ffn.mixer.down.weight"),
-            Rename(theirs + "mlp.c_proj.bias", ours + "ffn.mixer.down.bias"),
+            Rename("transformer.h.{}.ln_1.{}", "blocks.{}.attention.norm.{}"),
+            *fused_conv1d("transformer.h.{}.attn.c_attn", *qkv, size=config.hidden_size),
+            *conv1d("transformer.h.{}.attn.c_proj", "blocks.{}.attention.mixer.out"),
+            Rename("transformer.h.{}.ln_2.{}", "blocks.{}.ffn.norm.{}"),
+            *conv1d("transformer.h.{}.mlp.c_fc", "blocks.{}.ffn.mixer.up"),
+            *conv1d("transformer.h.{}.mlp.c_proj", "blocks.{}.ffn.mixer.down"),
             Rename("transformer.ln_f.{}", "norm.{}"),
             Rename("lm_head.weight", "head.weight"),
         ]
@@ -126,7 +110,7 @@ KEYS = {
     "layer_norm_epsilon": "norm_eps",
     "tie_word_embeddings": "is_tied",
     "scale_attn_weights": "is_scaled",
-    "scale_attn_by_inverse_layer_idx": "scales_by_layer",
+    "scale_attn_by_inverse_layer_idx": "scales_by_layer",  # Mistral's GPT-2 replications
 }
 
 
@@ -137,9 +121,8 @@ def read_config(reader: ConfigReader) -> GPT2Config:
     reader.disregard("resid_pdrop", "embd_pdrop", "attn_pdrop", "reorder_and_upcast_attn")
     reader.disregard("summary_activation", "summary_first_dropout", "summary_proj_to_labels")
     reader.disregard("summary_type", "summary_use_proj")
-    config = GPT2Config(
-        **read_keys(reader, KEYS, GPT2Config, intermediate_size=4 * reader.positive("n_embd", int, 768))
-    )
+    width = reader.positive("n_embd", int, 768)
+    config = GPT2Config(**read_keys(reader, KEYS, GPT2Config, intermediate_size=4 * width))
     reader.require("n_ctx", config.max_positions)
     return config
 

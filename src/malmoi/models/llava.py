@@ -7,16 +7,16 @@ Section 4.1; the projector of two layers is LLaVA-1.5's (arXiv:2310.03744, secti
 family that reads text, with its own page. Read `clip.py` and `nn/multimodal.py` first.
 """
 
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
-from malmoi.core.errors import ConfigError
 from malmoi.models.base import Family, require_kind
 from malmoi.models.checkpoint import build_model
-from malmoi.models.clip import VisionShape, clip_vit_l_14_336
+from malmoi.models.clip import clip_vit_l_14_336
 from malmoi.models.huggingface import ConfigReader
 from malmoi.models.llama import LlamaConfig
-from malmoi.models.nested import AnyConfig, nested_rules, read_nested, write_nested
+from malmoi.models.llava_shape import LlavaShape, read_shape, write_shape
+from malmoi.models.nested import nested_rules
 from malmoi.nn.multimodal import Multimodal
 from malmoi.nn.projector import Projector
 from malmoi.nn.stack import Decoder
@@ -25,37 +25,8 @@ from malmoi.weights.rules import Rules, renames
 
 
 @dataclass(frozen=True, kw_only=True)
-class LlavaConfig:
-    """A LLaVA: the configurations of a tower and of a decoder, and how one sees through the other.
-
-    `image_token` is the placeholder's id. `vision_layers` are the layers whose states are shown, counted as in
-    `VisionTower.states_after`; `strategy` "default" leaves out their first state, CLIP's class token, "full" does not.
-    """
-
-    vision: AnyConfig
-    text: AnyConfig
-    image_token: int
-    vision_layers: tuple[int, ...] = (-2,)
-    strategy: Literal["default", "full"] = "default"
-    has_projector_bias: bool = True
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.vision, VisionShape):
-            raise ConfigError(
-                f"{type(self.vision).__name__} is no configuration of a vision tower. Use CLIP's or SigLIP's."
-            )
-
-    @property
-    def num_image_tokens(self) -> int:
-        """How many placeholders an image takes in a prompt."""
-        states: int = self.vision.num_states
-        return states - (self.strategy == "default")
-
-    @property
-    def num_layers(self) -> int:
-        """Of the decoder."""
-        num_layers: int = self.text.num_layers
-        return num_layers
+class LlavaConfig(LlavaShape):
+    """A LLaVA: a tower, a decoder, and how one sees through the other (`LlavaShape` has the fields)."""
 
 
 def llava_1_5_7b() -> LlavaConfig:
@@ -105,70 +76,14 @@ def rules(config: LlavaConfig) -> Rules:
     )
 
 
-# What LLaVA's files leave out of `text_config`, and transformers fills in.
-_SEVEN_BILLION = {
-    "hidden_size": 4096,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "vocab_size": 32_000,
-}
-_DEFAULTS = {
-    "llama": {**_SEVEN_BILLION, "intermediate_size": 11_008},
-    "mistral": {**_SEVEN_BILLION, "intermediate_size": 14_336},
-}
-
-
 def read_config(reader: ConfigReader) -> LlavaConfig:
     """A `config.json` of transformers 4 or 5. Raises ConfigError on a value that asks for another network."""
-    reader.require("projector_hidden_act", "gelu")
-    reader.disregard("ignore_index")  # a loss's business
-    text = read_nested(reader, "text_config", model_type="llama", defaults=_DEFAULTS)
-    reader.require("vocab_size", text.vocab_size)  # the decoder's own key, once written here too
-    if reader.take("tie_word_embeddings", bool, False):
-        text = replace(text, is_tied=True)
-    image_token = reader.take("image_token_index", int, reader.take("image_token_id", int, 32_000))
-    reader.require("image_token_id", image_token)
-    reader.require("vision_feature_select_strategy", "default", "full")
-    is_full = reader.take("vision_feature_select_strategy", str, "default") == "full"
-    config = LlavaConfig(
-        vision=read_nested(reader, "vision_config", model_type="clip_vision_model"),
-        text=text,
-        image_token=image_token,
-        vision_layers=read_layers(reader),
-        strategy="full" if is_full else "default",
-        has_projector_bias=reader.take("multimodal_projector_bias", bool, True),
-    )
-    # What follows from the tower, or 576, which transformers writes for every one where nobody said another number.
-    reader.require("image_seq_length", config.num_image_tokens, 576)
-    return config
-
-
-def read_layers(reader: ConfigReader) -> tuple[int, ...]:
-    """`vision_feature_layer`, one layer or a list."""
-    if not isinstance(reader.raw.get("vision_feature_layer"), list):
-        return (reader.take("vision_feature_layer", int, -2),)
-    layers = reader.take("vision_feature_layer", list)
-    if not layers or not all(type(layer) is int for layer in layers):
-        raise ConfigError(
-            f"{reader.where}: vision_feature_layer={layers!r} is not a list of layers. Correct it."
-        )
-    return tuple(layers)
+    return LlavaConfig(**read_shape(reader))
 
 
 def write_config(config: LlavaConfig) -> dict[str, Any]:
     """`read_config` run backwards."""
-    layers = list(config.vision_layers)
-    return {
-        "vision_config": write_nested(config.vision),
-        "text_config": write_nested(config.text),
-        "image_token_index": config.image_token,
-        "image_seq_length": config.num_image_tokens,
-        "vision_feature_layer": layers[0] if len(layers) == 1 else layers,
-        "vision_feature_select_strategy": config.strategy,
-        "multimodal_projector_bias": config.has_projector_bias,
-        "projector_hidden_act": "gelu",
-        "tie_word_embeddings": config.text.is_tied,
-    }
+    return write_shape(config)
 
 
 PRESETS = {"llava-1.5-7b": llava_1_5_7b}

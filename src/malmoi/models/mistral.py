@@ -12,13 +12,14 @@ from malmoi.models import llama
 from malmoi.models.base import Family
 from malmoi.models.config_keys import read_keys, write_keys
 from malmoi.models.huggingface import ConfigReader
+from malmoi.models.llama_shape import LlamaShape, assemble, read_shape, write_shape
 from malmoi.nn.attend import AttentionRule
 from malmoi.nn.rope import RopeConfig
 from malmoi.nn.stack import Decoder
 
 
 @dataclass(frozen=True, kw_only=True)
-class MistralConfig(llama.LlamaShape):
+class MistralConfig(LlamaShape):
     """A Mistral; `window=None`, as from version 0.2 of the 7B model on, sees everything."""
 
     window: int | None = None
@@ -39,9 +40,10 @@ def mistral_7b() -> MistralConfig:
 def build(config: MistralConfig) -> Decoder:
     """Llama with one rule changed."""
     rule = AttentionRule(window=config.window)
-    return llama.assemble(
+    return assemble(
         config,
         lambda layer: llama.pre_norm_block(config, llama.attention(config, rule=rule), llama.swiglu(config)),
+        norm=llama.norm(config),
     )
 
 
@@ -50,13 +52,13 @@ KEYS = {"sliding_window": "window"}
 
 def read_config(reader: ConfigReader) -> MistralConfig:
     """A `config.json` of transformers 4 or 5. Raises ConfigError on a value that asks for another network."""
-    shape = llama.read_shape(reader, num_kv_heads=8, max_positions=4096 * 32)
+    shape = read_shape(reader, num_kv_heads=8, max_positions=4096 * 32)
     return MistralConfig(**shape, **read_keys(reader, KEYS, MistralConfig, window=4096))
 
 
 def write_config(config: MistralConfig) -> dict[str, Any]:
     """`read_config` run backwards."""
-    return {**llama.write_shape(config), **write_keys(config, KEYS)}
+    return {**write_shape(config), **write_keys(config, KEYS)}
 
 
 PRESETS = {"mistral-7b": mistral_7b}

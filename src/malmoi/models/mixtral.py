@@ -12,6 +12,7 @@ from malmoi.models import llama, mistral
 from malmoi.models.base import Family
 from malmoi.models.config_keys import read_keys, write_keys
 from malmoi.models.huggingface import ConfigReader
+from malmoi.models.llama_shape import ATTENTION_NAMES, FRAME_NAMES, assemble, read_shape, write_shape
 from malmoi.nn.attend import AttentionRule
 from malmoi.nn.moe import MoE, SoftmaxRouter
 from malmoi.nn.rope import RopeConfig
@@ -42,9 +43,10 @@ def mixtral_8x7b() -> MixtralConfig:
 def build(config: MixtralConfig) -> Decoder:
     """Mistral with experts. Raises ConfigError if heads do not fit, or if there are fewer experts than choices."""
     rule = AttentionRule(window=config.window)
-    return llama.assemble(
+    return assemble(
         config,
         lambda layer: llama.pre_norm_block(config, llama.attention(config, rule=rule), experts(config)),
+        norm=llama.norm(config),
     )
 
 
@@ -69,7 +71,7 @@ EXPERT_NAMES = {
 
 def rules(config: MixtralConfig) -> Rules:
     """Hugging Face's names and ours."""
-    return Rules(renames(llama.FRAME_NAMES | llama.ATTENTION_NAMES | EXPERT_NAMES))
+    return Rules(renames(FRAME_NAMES | ATTENTION_NAMES | EXPERT_NAMES))
 
 
 KEYS = mistral.KEYS | {"num_local_experts": "num_experts", "num_experts_per_tok": "top_k"}
@@ -79,15 +81,13 @@ def read_config(reader: ConfigReader) -> MixtralConfig:
     """A `config.json` of transformers 4 or 5. Raises ConfigError on a value that asks for another network."""
     # Training's business: the second loss, and noise on the router's input.
     reader.disregard("output_router_logits", "router_aux_loss_coef", "router_jitter_noise")
-    shape = llama.read_shape(
-        reader, num_kv_heads=8, max_positions=4096 * 32, norm_eps=1e-5, theta=1_000_000.0
-    )
+    shape = read_shape(reader, num_kv_heads=8, max_positions=4096 * 32, norm_eps=1e-5, theta=1_000_000.0)
     return MixtralConfig(**shape, **read_keys(reader, KEYS, MixtralConfig))
 
 
 def write_config(config: MixtralConfig) -> dict[str, Any]:
     """`read_config` run backwards."""
-    return {**llama.write_shape(config), **write_keys(config, KEYS)}
+    return {**write_shape(config), **write_keys(config, KEYS)}
 
 
 PRESETS = {"mixtral-8x7b": mixtral_8x7b}

@@ -19,6 +19,7 @@ from malmoi.models import llava
 from malmoi.models.base import Family
 from malmoi.models.huggingface import ConfigReader
 from malmoi.models.llava import LlavaConfig
+from malmoi.models.llava_shape import read_shape, write_shape
 from malmoi.models.nested import nested_rules
 from malmoi.nn.block import Residual
 from malmoi.nn.mlp import MLP, GatedMLP
@@ -107,14 +108,13 @@ def for_experts(rule: Rule) -> Rule:
 
 def read_config(reader: ConfigReader) -> MoELlavaConfig:
     """A `config.json` of our own: LLaVA's keys and three more. Raises ConfigError as LLaVA does."""
-    dense = llava.read_config(reader)
+    shape = read_shape(reader)
+    depth = shape["text"].num_layers
     layers: Sequence[Any] = reader.take("sparse_layers", list)
-    if not all(type(layer) is int and 0 <= layer < dense.num_layers for layer in layers):
-        raise ConfigError(
-            f"{reader.where}: sparse_layers={layers!r} are not layers from 0 to {dense.num_layers - 1}."
-        )
+    if not all(type(layer) is int and 0 <= layer < depth for layer in layers):
+        raise ConfigError(f"{reader.where}: sparse_layers={layers!r} are not layers from 0 to {depth - 1}.")
     return MoELlavaConfig(
-        **{field.name: getattr(dense, field.name) for field in fields(LlavaConfig)},
+        **shape,
         num_experts=reader.positive("num_experts", int, 4),
         top_k=reader.positive("num_experts_per_tok", int, 2),
         sparse_layers=tuple(layers),
@@ -124,7 +124,7 @@ def read_config(reader: ConfigReader) -> MoELlavaConfig:
 def write_config(config: MoELlavaConfig) -> dict[str, Any]:
     """`read_config` run backwards."""
     return {
-        **llava.write_config(config),
+        **write_shape(config),
         "num_experts": config.num_experts,
         "num_experts_per_tok": config.top_k,
         "sparse_layers": list(config.sparse_layers),

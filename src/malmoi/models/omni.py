@@ -9,16 +9,17 @@ images it is a LLaVA, given only sounds a Qwen2-Audio, bit for bit, so that it c
 models whose decoder is the same. Read `llava.py` and `audio.py` first.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from malmoi.core.errors import ConfigError
 from malmoi.models import audio, llava
-from malmoi.models.audio_tower import AudioTowerConfig
+from malmoi.models.audio_tower import AudioTowerConfig, read_audio, write_audio
 from malmoi.models.base import Family, require_kind
 from malmoi.models.checkpoint import build_model
 from malmoi.models.huggingface import ConfigReader
 from malmoi.models.llava import LlavaConfig
+from malmoi.models.llava_shape import read_shape, write_shape
 from malmoi.nn.multimodal import Multimodal
 from malmoi.nn.stack import Decoder
 from malmoi.weights.rules import Rules
@@ -67,10 +68,9 @@ def rules(config: OmniConfig) -> Rules:
 
 def read_config(reader: ConfigReader) -> OmniConfig:
     """A `config.json` of our own: LLaVA's keys, and Qwen2-Audio's of the sound. Raises ConfigError as both do."""
-    seeing = llava.read_config(reader)
     return OmniConfig(
-        **{field.name: getattr(seeing, field.name) for field in fields(LlavaConfig)},
-        audio=audio.read_audio(reader),
+        **read_shape(reader),
+        audio=read_audio(reader),
         audio_token=reader.take("audio_token_index", int),
     )
 
@@ -78,8 +78,8 @@ def read_config(reader: ConfigReader) -> OmniConfig:
 def write_config(config: OmniConfig) -> dict[str, Any]:
     """`read_config` run backwards."""
     return {
-        **llava.write_config(config),
-        "audio_config": audio.write_audio(config.audio),
+        **write_shape(config),
+        "audio_config": write_audio(config.audio),
         "audio_token_index": config.audio_token,
     }
 

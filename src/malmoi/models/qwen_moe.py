@@ -1,17 +1,18 @@
 """Qwen3-MoE: Qwen3 whose feed-forward sublayer is many small experts (arXiv:2505.09388, section 2).
 
 A layer has 128 experts, a token uses 8 of them, and there is none that all tokens share: the finer they are cut, the
-more ways there are to combine them, 28 for Mixtral, 1.4 trillion here. Read `qwen.py` and `mixtral.py` first; next:
+more ways there are to combine them, 28 for Mixtral, 1.4 trillion here. Read `qwen3.py` and `mixtral.py` first; next:
 `deepseek.py`.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-from malmoi.models import llama, qwen
+from malmoi.models import llama, qwen, qwen3
 from malmoi.models.base import Family
 from malmoi.models.config_keys import read_keys, write_keys
 from malmoi.models.huggingface import ConfigReader
+from malmoi.models.llama_shape import NAMES, QK_NORM_NAMES, LlamaShape, assemble, read_shape, write_shape
 from malmoi.nn.attend import AttentionRule
 from malmoi.nn.block import Block
 from malmoi.nn.mlp import GatedMLP
@@ -21,7 +22,7 @@ from malmoi.weights.rules import Rules, renames
 
 
 @dataclass(frozen=True, kw_only=True)
-class Qwen3MoeConfig(llama.LlamaShape):
+class Qwen3MoeConfig(LlamaShape):
     """A sparse Qwen3: `num_experts` of `expert_intermediate_size`, `top_k` for each token, but in `dense_layers`.
 
     `is_normalised`: the weights of a token's experts sum to 1.
@@ -52,11 +53,11 @@ def build(config: Qwen3MoeConfig) -> Decoder:
     """Qwen3 with experts. Raises ConfigError if there are fewer of them than choices."""
 
     def block(layer: int) -> Block:
-        attention = qwen.normed_attention(config, rule=AttentionRule(), bias=config.has_attention_bias)
+        attention = qwen3.normed_attention(config, rule=AttentionRule(), bias=config.has_attention_bias)
         ffn = llama.swiglu(config) if layer in config.dense_layers else experts(config)
         return llama.pre_norm_block(config, attention, ffn)
 
-    return llama.assemble(config, block)
+    return assemble(config, block, norm=llama.norm(config))
 
 
 def experts(config: Qwen3MoeConfig) -> MoE:
@@ -81,11 +82,10 @@ EXPERT_NAMES = {
 
 def rules(config: Qwen3MoeConfig) -> Rules:
     """Hugging Face's names and ours."""
-    attention = llama.ATTENTION_NAMES | llama.QK_NORM_NAMES
-    return Rules(renames(llama.FRAME_NAMES | attention | llama.MLP_NAMES | EXPERT_NAMES))
+    return Rules(renames(NAMES | QK_NORM_NAMES | EXPERT_NAMES))
 
 
-KEYS = qwen.BIAS_KEYS | {
+KEYS = qwen3.BIAS_KEYS | {
     "num_experts": "num_experts",
     "num_experts_per_tok": "top_k",
     "moe_intermediate_size": "expert_intermediate_size",
@@ -102,7 +102,7 @@ def read_config(reader: ConfigReader) -> Qwen3MoeConfig:
     reader.require("use_qk_norm", True)
     reader.require("qkv_bias", False)
     reader.require("shared_expert_intermediate_size", 0)
-    shape = llama.read_shape(reader, num_kv_heads=4, max_positions=32_768)
+    shape = read_shape(reader, num_kv_heads=4, max_positions=32_768)
     step = reader.positive("decoder_sparse_step", int, 1)
     dense = reader.take("mlp_only_layers", list, [])
     is_dense = [layer in dense or (layer + 1) % step != 0 for layer in range(shape["num_layers"])]
@@ -120,7 +120,7 @@ def read_config(reader: ConfigReader) -> Qwen3MoeConfig:
 def write_config(config: Qwen3MoeConfig) -> dict[str, Any]:
     """`read_config` run backwards."""
     return {
-        **llama.write_shape(config),
+        **write_shape(config),
         **write_keys(config, KEYS),
         "mlp_only_layers": list(config.dense_layers),
         "decoder_sparse_step": 1,

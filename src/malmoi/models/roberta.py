@@ -12,12 +12,14 @@ from typing import Any
 from malmoi.core.errors import ConfigError
 from malmoi.models import bert
 from malmoi.models.base import Family
+from malmoi.models.bert_heads import HEAD_NAMES, Head
+from malmoi.models.bert_shape import BertShape, body_names, read_shape, write_shape
 from malmoi.models.huggingface import ConfigReader
 from malmoi.weights.rules import Rules, renames
 
 
 @dataclass(frozen=True, kw_only=True)
-class RobertaConfig(bert.BertConfig):
+class RobertaConfig(BertShape):
     """A RoBERTa: positions are counted from `pad_id + 1` on."""
 
     num_types: int = 1
@@ -48,8 +50,7 @@ def klue_roberta_base() -> RobertaConfig:
     return RobertaConfig(vocab_size=32_000, head="masked-token")
 
 
-HEAD_NAMES: dict[bert.Head, dict[str, str]] = {
-    "pooler": bert.HEAD_NAMES["pooler"],
+NAMES: dict[Head, dict[str, str]] = HEAD_NAMES | {
     "masked-token": {
         "lm_head.dense.{}": "head.dense.{}",
         "lm_head.layer_norm.{}": "head.norm.{}",
@@ -60,19 +61,18 @@ HEAD_NAMES: dict[bert.Head, dict[str, str]] = {
         "classifier.dense.{}": "head.pooler.dense.{}",
         "classifier.out_proj.{}": "head.classifier.{}",
     },
-    "token": bert.HEAD_NAMES["token"],
 }
 
 
 def rules(config: RobertaConfig) -> Rules:
     """Hugging Face's names and ours."""
-    return Rules(renames(bert.body_names(config, "roberta.") | HEAD_NAMES[config.head]))
+    return Rules(renames(body_names(config, "roberta.") | NAMES[config.head]))
 
 
 def _family(
     model_type: str, name: str, config_class: type[RobertaConfig], idea: str, parent: str
 ) -> Family[Any]:
-    architectures: dict[str, bert.Head] = {
+    architectures: dict[str, Head] = {
         f"{name}Model": "pooler",
         f"{name}ForMaskedLM": "masked-token",
         f"{name}ForSequenceClassification": "sequence",
@@ -98,9 +98,9 @@ def _family(
 
 
 def _read_config(
-    reader: ConfigReader, *, architectures: dict[str, bert.Head], config_class: type[RobertaConfig]
+    reader: ConfigReader, *, architectures: dict[str, Head], config_class: type[RobertaConfig]
 ) -> RobertaConfig:
-    shape = bert.read_shape(reader, architectures)
+    shape = read_shape(reader, architectures)
     pad_id = reader.take("pad_token_id", int, 1)
     if shape["max_positions"] <= pad_id + 1:
         raise ConfigError(
@@ -110,9 +110,9 @@ def _read_config(
     return config_class(**shape | {"max_positions": shape["max_positions"] - pad_id - 1, "pad_id": pad_id})
 
 
-def _write_config(config: RobertaConfig, *, architectures: dict[str, bert.Head]) -> dict[str, Any]:
+def _write_config(config: RobertaConfig, *, architectures: dict[str, Head]) -> dict[str, Any]:
     num_rows = config.max_positions + config.position_offset
-    shape = bert.write_shape(config, architectures)
+    shape = write_shape(config, architectures)
     return shape | {"max_position_embeddings": num_rows, "pad_token_id": config.pad_id}
 
 

@@ -10,8 +10,15 @@ from typing import Any
 
 from malmoi.models import clip
 from malmoi.models.base import Family
-from malmoi.models.clip import ActivationName
 from malmoi.models.huggingface import ConfigReader
+from malmoi.models.vision_shape import (
+    BLOCK_NAMES,
+    ActivationName,
+    VisionShape,
+    patch_rule,
+    read_shape,
+    write_shape,
+)
 from malmoi.nn.attention import CrossAttention, head_width
 from malmoi.nn.block import PreNorm
 from malmoi.nn.vision import AttentionPool, VisionTower
@@ -19,7 +26,7 @@ from malmoi.weights.rules import Reshape, Rules, Split, renames
 
 
 @dataclass(frozen=True, kw_only=True)
-class SiglipConfig(clip.VisionShape):
+class SiglipConfig(VisionShape):
     """A tower of SigLIP, with the head that makes one vector of an image, or without."""
 
     norm_eps: float = 1e-6
@@ -74,24 +81,24 @@ def rules(config: SiglipConfig) -> Rules:
     qkv, sizes = [f"head.attention.{name}." for name in "qkv"], [width] * 3
     return Rules(
         [
-            clip.patch_rule(config),
+            patch_rule(config),
             Reshape("head.probe", "head.query.weight", theirs_shape=[1, 1, width], ours_shape=[1, width]),
             Split("head.attention.in_proj_weight", [name + "weight" for name in qkv], dim=0, sizes=sizes),
             Split("head.attention.in_proj_bias", [name + "bias" for name in qkv], dim=0, sizes=sizes),
-            *renames(clip.BLOCK_NAMES | SIGLIP_NAMES),
+            *renames(BLOCK_NAMES | SIGLIP_NAMES),
         ]
     )
 
 
 def read_config(reader: ConfigReader) -> SiglipConfig:
     """A `config.json` of transformers 4 or 5. Raises ConfigError on a value that asks for another network."""
-    shape = clip.read_shape(reader, SiglipConfig, patch_size=16)
+    shape = read_shape(reader, SiglipConfig, patch_size=16)
     return SiglipConfig(**shape, has_head=reader.take("vision_use_head", bool, True))
 
 
 def write_config(config: SiglipConfig) -> dict[str, Any]:
     """`read_config` run backwards."""
-    return {**clip.write_config(config), "vision_use_head": config.has_head}
+    return {**write_shape(config), "vision_use_head": config.has_head}
 
 
 PRESETS = {"siglip-so400m-14-384": siglip_so400m_14_384}

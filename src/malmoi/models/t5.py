@@ -3,77 +3,39 @@
 Section 2.1: a norm without mean and bias before each sublayer, no biases anywhere, and a learned number for each head
 and bucket of distances, added to the scores and shared by all layers of a stack (`nn.relative`); scores are not
 divided by the square root of the head's width. It learns by span corruption (section 3.3.4;
-`data.denoise.corrupt_spans`). Version 1.1 and mT5 (Xue et al. 2020, arXiv:2010.11934) have a gated network and a head
-of its own.
+`data.denoise.corrupt_spans`). Version 1.1 has a gated network and a head of its own. Read next: `mt5.py`.
 
 The reference keeps the last matrix of each feed-forward network in fp32 when it loads fp16; here all weights have the
 precision that is asked for. bf16 has fp32's range and needs no such care.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from malmoi.core.errors import ConfigError
 from malmoi.models.base import Family
-from malmoi.models.config_keys import read_keys, write_keys
 from malmoi.models.huggingface import ConfigReader
 from malmoi.models.output_head import output_head
-from malmoi.nn.attend import AttentionRule
-from malmoi.nn.attention import Attention, CrossAttention
-from malmoi.nn.block import Block, PreNorm
+from malmoi.models.t5_shape import T5Shape, read_shape, rules, settle_tie, write_shape
+from malmoi.models.transformer_blocks import Blocks
+from malmoi.nn.block import PreNorm
 from malmoi.nn.embedding import Embedding
 from malmoi.nn.mlp import MLP, GatedMLP, gelu_tanh
 from malmoi.nn.norm import RMSNorm
 from malmoi.nn.relative import RelativeBias
 from malmoi.nn.stack import Decoder, EncoderDecoder, Stack
-from malmoi.weights.rules import Rules, renames
 
 
 @dataclass(frozen=True, kw_only=True)
-class T5Config:
-    """A T5's shape; `head_dim` is free of `hidden_size / num_heads`.
+class T5Config(T5Shape):
+    """A T5. With a tied head, version 1.0 scales the last states down (`scales_logits`)."""
 
-    `max_positions` is the length that it was trained with; distances have no end. `is_gated` is version 1.1's
-    feed-forward network. With a tied head, version 1.0 scales the last states down (`scales_logits`).
-    """
-
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_layers: int
-    num_decoder_layers: int
-    num_heads: int
-    head_dim: int
-    num_buckets: int = 32
-    max_distance: int = 128
-    max_positions: int = 512
-    norm_eps: float = 1e-6
-    is_gated: bool = False
-    is_tied: bool = True
     scales_logits: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class MT5Config(T5Config):
-    """mT5: T5 1.1 with another vocabulary. Raises ConfigError for scaled logits, which its files cannot say."""
-
-    scales_logits: bool = False
-
-    def __post_init__(self) -> None:
-        if self.scales_logits:
-            raise ConfigError(
-                "scales_logits=True of an MT5Config, but no mT5 scales its logits. Use a T5Config, or leave it out."
-            )
-
-
-C = TypeVar("C", bound=T5Config)
 
 
 def t5_small() -> T5Config:
@@ -113,45 +75,36 @@ def build(config: T5Config) -> EncoderDecoder:
     (True, 1.0)
     """
     norm = partial(RMSNorm, config.hidden_size, eps=config.norm_eps)
-    sizes = ("hidden_size", "num_heads", "head_dim")
-    heads: dict[str, Any] = {name: getattr(config, name) for name in sizes}
-
-    def attention(score_bias: RelativeBias) -> PreNorm:
-        rule = AttentionRule(is_causal=not score_bias.is_bidirectional, scale=1.0)
-        mixer = Attention(**heads, num_kv_heads=config.num_heads, rule=rule, rope=None, score_bias=score_bias)
-        return PreNorm(norm(), mixer)
-
-    def ffn() -> PreNorm:
-        gated, plain = partial(GatedMLP, activation=gelu_tanh), partial(MLP, activation=F.relu, bias=False)
-        mlp = gated if config.is_gated else plain
-        return PreNorm(norm(), mlp(config.hidden_size, config.intermediate_size))
-
-    bias = partial(
+    score_bias = partial(
         RelativeBias,
         num_heads=config.num_heads,
         num_buckets=config.num_buckets,
         max_distance=config.max_distance,
     )
-    both_ways, back = bias(is_bidirectional=True), bias(is_bidirectional=False)
+    plain, gated = partial(MLP, activation=F.relu, bias=False), partial(GatedMLP, activation=gelu_tanh)
+    mlp: Callable[..., nn.Module] = gated if config.is_gated else plain
+    blocks = Blocks(
+        hidden_size=config.hidden_size,
+        num_heads=config.num_heads,
+        head_dim=config.head_dim,
+        mlp=partial(mlp, config.hidden_size, config.intermediate_size),
+        residual=lambda mixer: PreNorm(norm(), mixer),
+        scale=1.0,
+        score_bias=score_bias(is_bidirectional=True),
+    )
+    decoder_blocks = replace(blocks, score_bias=score_bias(is_bidirectional=False))
     embedding = Embedding(config.vocab_size, config.hidden_size)
     last_norm = ScaledRMSNorm if config.scales_logits else RMSNorm
     return EncoderDecoder(
         encoder=Stack(
             embedding=embedding,
-            blocks=[Block(attention=attention(both_ways), ffn=ffn()) for _ in range(config.num_layers)],
+            blocks=[blocks.encoder() for _ in range(config.num_layers)],
             norm=norm(),
             max_positions=config.max_positions,
         ),
         decoder=Decoder(
             embedding=embedding,
-            blocks=[
-                Block(
-                    attention=attention(back),
-                    cross=PreNorm(norm(), CrossAttention(**heads, scale=1.0)),
-                    ffn=ffn(),
-                )
-                for _ in range(config.num_decoder_layers)
-            ],
+            blocks=[decoder_blocks.decoder() for _ in range(config.num_decoder_layers)],
             norm=last_norm(config.hidden_size, eps=config.norm_eps),
             head=output_head(embedding, is_tied=config.is_tied),
             vocab_size=config.vocab_size,
@@ -160,88 +113,16 @@ def build(config: T5Config) -> EncoderDecoder:
     )
 
 
-def rules(config: T5Config) -> Rules:
-    """Hugging Face's names and ours: it numbers the sublayers, which the two stacks have two and three of."""
-    names = {
-        "shared.weight": "encoder.embedding.tokens.weight",
-        "decoder.embed_tokens.weight": "decoder.embedding.tokens.weight",
-        "lm_head.weight": "decoder.head.weight",
-        "{}.final_layer_norm.weight": "{}.norm.weight",
-    }
-    matrices = {"wi_0": "gate", "wi_1": "up", "wo": "down"} if config.is_gated else {"wi": "up", "wo": "down"}
-    for stack, sublayers in (
-        ("encoder", {"attention": "SelfAttention", "ffn": "DenseReluDense"}),
-        ("decoder", {"attention": "SelfAttention", "cross": "EncDecAttention", "ffn": "DenseReluDense"}),
-    ):
-        for number, (ours, theirs) in enumerate(sublayers.items()):
-            layer, block = f"{stack}.block.{{}}.layer.{number}.", f"{stack}.blocks.{{}}.{ours}."
-            names[layer + "layer_norm.weight"] = block + "norm.weight"
-            parts = matrices if ours == "ffn" else {"q": "q", "k": "k", "v": "v", "o": "out"}
-            if ours == "attention":
-                parts = parts | {"relative_attention_bias": "score_bias.table"}
-            names |= {f"{layer}{theirs}.{x}.weight": f"{block}mixer.{y}.weight" for x, y in parts.items()}
-    return Rules(renames(names))
-
-
-KEYS = {
-    "vocab_size": "vocab_size",
-    "d_model": "hidden_size",
-    "d_ff": "intermediate_size",
-    "d_kv": "head_dim",
-    "num_heads": "num_heads",
-    "num_layers": "num_layers",
-    "num_decoder_layers": "num_decoder_layers",
-    "relative_attention_num_buckets": "num_buckets",
-    "relative_attention_max_distance": "max_distance",
-    "n_positions": "max_positions",
-    "layer_norm_epsilon": "norm_eps",
-    "tie_word_embeddings": "is_tied",
-}
-# No mT5 scales its logits, even where its head is tied.
-T5_KEYS = KEYS | {"scale_decoder_outputs": "scales_logits"}
-
-
 def read_config(reader: ConfigReader) -> T5Config:
     """A `config.json` of transformers 4 or 5. Raises ConfigError on a value that asks for another network."""
-    is_tied = reader.take("tie_word_embeddings", bool, True)
-    return _read(reader, T5_KEYS, T5Config, feed_forward="relu", scales_logits=is_tied)
-
-
-def read_mt5_config(reader: ConfigReader) -> MT5Config:
-    """`read_config` for mT5."""
-    return _read(reader, KEYS, MT5Config, feed_forward="gated-gelu")
-
-
-def _read(
-    reader: ConfigReader, keys: Mapping[str, str], kind: type[C], *, feed_forward: str, **defaults: Any
-) -> C:
-    reader.require("is_encoder_decoder", True)
-    reader.require("feed_forward_proj", "relu", "gated-gelu")
-    is_gated = reader.take("feed_forward_proj", str, feed_forward) == "gated-gelu"
-    reader.require("is_gated_act", is_gated)  # transformers writes down what it made of the key above
-    reader.require("dense_act_fn", "gelu_new" if is_gated else "relu")
-    # Training's business, and a classifier's.
-    reader.disregard("dropout_rate", "initializer_factor", "classifier_dropout")
-    depth = reader.positive("num_layers", int)
-    return kind(**read_keys(reader, keys, kind, num_decoder_layers=depth, **defaults), is_gated=is_gated)
-
-
-def settle_tie(config: C, tensors: Mapping[str, Tensor]) -> C:
-    """`config` with a head of its own, if the file has one: transformers 5 says of every T5 that its head is tied."""
-    shared, head = tensors.get("shared.weight"), tensors.get("lm_head.weight")
-    if not config.is_tied or shared is None or head is None:
-        return config
-    return replace(config, is_tied=torch.equal(shared, head))
+    shape = read_shape(reader, feed_forward="relu")
+    scales_logits = reader.take("scale_decoder_outputs", bool, shape["is_tied"])
+    return T5Config(**shape, scales_logits=scales_logits)
 
 
 def write_config(config: T5Config) -> dict[str, Any]:
     """`read_config` run backwards."""
-    return {
-        **write_keys(config, KEYS if isinstance(config, MT5Config) else T5_KEYS),
-        "feed_forward_proj": "gated-gelu" if config.is_gated else "relu",
-        "is_encoder_decoder": True,
-        "pad_token_id": None,
-    }
+    return {**write_shape(config), "scale_decoder_outputs": config.scales_logits}
 
 
 PRESETS = {"t5-small": t5_small, "t5-v1.1-base": t5_v1_1_base}
@@ -265,15 +146,4 @@ T5 = Family(
     ignored_tensors=("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",),
     old_endings={"encoder.embed_tokens.weight": "shared.weight"},
 )
-FAMILIES = (
-    T5,
-    replace(
-        T5,
-        model_type="mt5",
-        architecture="MT5ForConditionalGeneration",
-        config_class=MT5Config,
-        read_config=read_mt5_config,
-        ideas=("T5 1.1 over a vocabulary of 101 languages",),
-        grew_from="t5",
-    ),
-)
+FAMILIES = (T5,)

@@ -2,25 +2,21 @@
 
 An encoder reads the source, every token seeing every other; a decoder writes, each token seeing those before it
 (section 3.1) and all of the source (section 3.2.3). It was published as code, not as a checkpoint, so its files are
-ours alone. `Blocks` is what later pages build on too. Read next: `gpt2.py`, the decoder alone; `bart.py`.
+ours alone. Read `transformer_blocks.py` first; next: `gpt2.py`, the decoder alone; `bart.py`.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch.nn.functional as F
-from torch import nn
 
 from malmoi.models.base import Family
 from malmoi.models.config_keys import read_keys, write_keys
 from malmoi.models.huggingface import REQUIRED, ConfigReader
 from malmoi.models.output_head import output_head
-from malmoi.nn.attend import AttentionRule
-from malmoi.nn.attention import Attention, CrossAttention, head_width
-from malmoi.nn.block import Block, PostNorm, Residual
+from malmoi.models.transformer_blocks import Blocks
+from malmoi.nn.block import PostNorm
 from malmoi.nn.embedding import Embedding, SinusoidalPositions
-from malmoi.nn.mlp import MLP, Activation
 from malmoi.nn.norm import LayerNorm
 from malmoi.nn.stack import Decoder, EncoderDecoder, Stack
 from malmoi.weights.rules import Rules, renames
@@ -71,7 +67,7 @@ def build(config: TransformerConfig) -> EncoderDecoder:
     width, layers = config.hidden_size, range(config.num_layers)
     # As an embedding the matrix is scaled (section 3.4), so that it weighs as much as the positions do.
     embedding = Embedding(config.vocab_size, width, scale=width**0.5, positions=SinusoidalPositions(width))
-    blocks = Blocks(
+    blocks = Blocks.of_2017(
         hidden_size=width,
         num_heads=config.num_heads,
         intermediate_size=config.intermediate_size,
@@ -92,50 +88,6 @@ def build(config: TransformerConfig) -> EncoderDecoder:
             max_positions=config.max_positions,
         ),
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Blocks:
-    """The two kinds of blocks of figure 1. `residual` adds what a sublayer computes, with a norm in its place.
-
-    `biases` are those of attention, by the names that `Attention` has for them.
-    """
-
-    hidden_size: int
-    num_heads: int
-    intermediate_size: int
-    activation: Activation
-    residual: Callable[[nn.Module], Residual]
-    biases: Mapping[str, bool] = field(default_factory=dict)
-
-    def encoder(self) -> Block:
-        """Every token sees every other."""
-        return self._block(attention=self._self_attention(is_causal=False), ffn=self.mlp())
-
-    def decoder(self) -> Block:
-        """Each token sees those before it, and then the whole source."""
-        cross = CrossAttention(**self._heads)
-        return self._block(attention=self._self_attention(is_causal=True), cross=cross, ffn=self.mlp())
-
-    def mlp(self) -> MLP:
-        """Their feed-forward network."""
-        return MLP(self.hidden_size, self.intermediate_size, activation=self.activation, bias=True)
-
-    def _block(self, **mixers: nn.Module) -> Block:
-        return Block(**{name: self.residual(mixer) for name, mixer in mixers.items()})
-
-    def _self_attention(self, *, is_causal: bool) -> Attention:
-        rule = AttentionRule(is_causal=is_causal)
-        return Attention(num_kv_heads=self.num_heads, rule=rule, rope=None, **self._heads)
-
-    @property
-    def _heads(self) -> dict[str, Any]:
-        return {
-            "hidden_size": self.hidden_size,
-            "num_heads": self.num_heads,
-            "head_dim": head_width(self.hidden_size, self.num_heads),
-            **self.biases,
-        }
 
 
 def rules(config: TransformerConfig) -> Rules:

@@ -10,15 +10,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from malmoi.models.audio_tower import (
-    LAYER_NAMES,
-    TOWER_NAMES,
-    AudioTowerConfig,
-    build_tower,
-    pre_norm_blocks,
-    read_tower,
-    write_tower,
-)
+from malmoi.models import audio_tower
+from malmoi.models.audio_tower import AudioTowerConfig
+from malmoi.models.bart_shape import both_sides, require_both_sides
 from malmoi.models.base import Family
 from malmoi.models.config_keys import read_keys, write_keys
 from malmoi.models.huggingface import ConfigReader
@@ -27,7 +21,7 @@ from malmoi.nn.audio import AudioToText
 from malmoi.nn.embedding import Embedding, LearnedPositions
 from malmoi.nn.norm import LayerNorm
 from malmoi.nn.stack import Decoder
-from malmoi.weights.rules import Rules, renames
+from malmoi.weights.rules import Rules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +68,10 @@ def build(config: WhisperConfig) -> AudioToText:
     ['attention', 'cross', 'ffn']
     """
     width = config.encoder.hidden_size
-    positions = LearnedPositions(config.max_positions, width)
-    embedding = Embedding(config.vocab_size, width, positions=positions)
-    blocks = pre_norm_blocks(width, config.num_heads, config.intermediate_size)
+    embedding = Embedding(config.vocab_size, width, positions=LearnedPositions(config.max_positions, width))
+    blocks = audio_tower.pre_norm_blocks(width, config.num_heads, config.intermediate_size)
     return AudioToText(
-        encoder=build_tower(config.encoder, norm=LayerNorm(width)),
+        encoder=audio_tower.build_tower(config.encoder, norm=LayerNorm(width)),
         decoder=Decoder(
             embedding=embedding,
             blocks=[blocks.decoder() for _ in range(config.num_layers)],
@@ -91,22 +84,11 @@ def build(config: WhisperConfig) -> AudioToText:
 
 
 OUTER_NAMES = {"model.{}.layer_norm.{}": "{}.norm.{}", "proj_out.weight": "decoder.head.weight"}
-DECODER_NAMES = LAYER_NAMES | {
-    "embed_tokens.weight": "embedding.tokens.weight",
-    "embed_positions.weight": "embedding.positions.table.weight",
-    "layers.{}.encoder_attn_layer_norm.{}": "blocks.{}.cross.norm.{}",
-    "layers.{}.encoder_attn.q_proj.{}": "blocks.{}.cross.mixer.q.{}",
-    "layers.{}.encoder_attn.k_proj.{}": "blocks.{}.cross.mixer.k.{}",
-    "layers.{}.encoder_attn.v_proj.{}": "blocks.{}.cross.mixer.v.{}",
-    "layers.{}.encoder_attn.out_proj.{}": "blocks.{}.cross.mixer.out.{}",
-}
 
 
 def rules(config: WhisperConfig) -> Rules:
     """Hugging Face's names and ours."""
-    encoder = Rules(renames(TOWER_NAMES)).under("model.encoder.", "encoder.")
-    decoder = Rules(renames(DECODER_NAMES)).under("model.decoder.", "decoder.")
-    return encoder + decoder + Rules(renames(OUTER_NAMES))
+    return both_sides(audio_tower.TOWER_NAMES, OUTER_NAMES)
 
 
 KEYS = {
@@ -120,14 +102,12 @@ KEYS = {
 
 def read_config(reader: ConfigReader) -> WhisperConfig:
     """A `config.json` of transformers 4 or 5. Raises ConfigError on a value that asks for another network."""
-    encoder = read_tower(reader)
-    reader.require("is_encoder_decoder", True)
-    reader.require("tie_word_embeddings", True)
-    reader.require("num_hidden_layers", encoder.num_layers)  # another name of the same number
-    # Dropout, what training hides of a spectrogram, a head for classification, how to generate.
-    reader.disregard("decoder_layerdrop", "apply_spec_augment", "mask_time_prob", "mask_time_length")
-    reader.disregard("mask_time_min_masks", "mask_feature_prob", "mask_feature_length")
-    reader.disregard("mask_feature_min_masks", "use_weighted_layer_sum", "classifier_proj_size")
+    encoder = audio_tower.read_tower(reader)
+    require_both_sides(reader, num_layers=encoder.num_layers)
+    # What training hides of a spectrogram, a head for classification, how to generate.
+    reader.disregard("apply_spec_augment", "mask_time_prob", "mask_time_length", "mask_time_min_masks")
+    reader.disregard("mask_feature_prob", "mask_feature_length", "mask_feature_min_masks")
+    reader.disregard("use_weighted_layer_sum", "classifier_proj_size")
     reader.disregard("median_filter_width", "forced_decoder_ids")
     return WhisperConfig(encoder=encoder, **read_keys(reader, KEYS, WhisperConfig))
 
@@ -135,7 +115,7 @@ def read_config(reader: ConfigReader) -> WhisperConfig:
 def write_config(config: WhisperConfig) -> dict[str, Any]:
     """`read_config` run backwards."""
     return {
-        **write_tower(config.encoder),
+        **audio_tower.write_tower(config.encoder),
         "is_encoder_decoder": True,
         **write_keys(config, KEYS),
         "num_hidden_layers": config.encoder.num_layers,

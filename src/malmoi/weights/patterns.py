@@ -1,7 +1,6 @@
-"""Patterns of tensor names: `{}` for one segment, `{*}` for the numbers of a series.
+"""Patterns of tensor names: `{}` stands for one segment.
 
-    "model.layers.{}.mlp.{}.weight"       reads "model.layers.7.mlp.up_proj.weight" as ("7", "up_proj")
-    "model.layers.{}.experts.{*}.weight"  reads "model.layers.7.experts.3.weight"   as ("7",), number "3"
+    "model.layers.{}.mlp.{}.weight"   reads "model.layers.7.mlp.up_proj.weight" as ("7", "up_proj")
 
 Read next: `rules.py`, which pairs patterns.
 """
@@ -9,42 +8,27 @@ Read next: `rules.py`, which pairs patterns.
 import re
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
 
 
-class Match(NamedTuple):
-    """What a name has where its pattern has `{}` (in order) and `{*}` ("" if the pattern has none)."""
+def match(pattern: str, name: str) -> tuple[str, ...] | None:
+    """Return what `name` has where `pattern` has `{}`, in order, or None if it does not fit; `fill` is the way back.
 
-    segments: tuple[str, ...]
-    number: str
-
-
-def match(pattern: str, name: str) -> Match | None:
-    """Return how `name` fits `pattern`, or None; `fill` is the way back.
-
-    >>> match("h.{}.experts.{*}", "h.11.experts.3")
-    Match(segments=('11',), number='3')
+    >>> match("h.{}.attn.{}", "h.11.attn.bias"), match("h.{}", "h.11.attn")
+    (('11', 'bias'), None)
     """
     found = _regex(pattern).fullmatch(name)
-    if found is None:
-        return None
-    values = found.groupdict()
-    number = values.pop("number", "")
-    return Match(tuple(values.values()), number)
+    return None if found is None else found.groups()
 
 
-def fill(pattern: str, segments: Sequence[str], number: object = "") -> str:
-    """Return the name that has `segments` where `pattern` has `{}`, and `number` where it has `{*}`.
+def fill(pattern: str, segments: Sequence[str]) -> str:
+    """Return the name that has `segments` where `pattern` has `{}`.
 
-    >>> fill("h.{}.experts.{*}", ["11"], 3)
-    'h.11.experts.3'
+    >>> fill("h.{}.attn.{}", ["11", "bias"])
+    'h.11.attn.bias'
     """
-    return pattern.replace("{*}", str(number)).format(*segments)
+    return pattern.format(*segments)
 
 
 @cache
 def _regex(pattern: str) -> re.Pattern[str]:
-    head, *tail = re.escape(pattern).split(r"\{\}")
-    segments = "".join(f"(?P<segment{i}>[^.]+){part}" for i, part in enumerate(tail))
-    # No leading zeros: a number must be written back as it was read.
-    return re.compile((head + segments).replace(r"\{\*\}", "(?P<number>0|[1-9][0-9]*)"))
+    return re.compile(re.escape(pattern).replace(r"\{\}", r"([^.]+)"))

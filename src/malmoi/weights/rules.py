@@ -2,8 +2,8 @@
 
 A family says each correspondence once; import and export are the two directions of that one sentence, so they
 cannot disagree. Rules invert (`~`) and compose (`>>`); `Rules` applies a list of them to all the tensors of a
-checkpoint, each of which exactly one rule must read. What puts tensors together copies, on the way in (Concat, Stack)
-or out (Split, Unstack); the rest are views.
+checkpoint, each of which exactly one rule must read. Importing gives views; what exporting puts together (Split)
+is copied.
 
 Place in the flow: `files.read_tensors` -> `Rules.import_` -> a model's state dict -> `Rules.export` ->
 `files.write_tensors`. Read next: `patterns.py`, then a family's own rules, `models/gpt2.py`.
@@ -16,11 +16,9 @@ import torch
 from torch import Tensor
 
 from malmoi.core.errors import CheckpointError
-from malmoi.weights.patterns import Match, fill, match
+from malmoi.weights.patterns import fill, match
 
-# What one pattern stands for: a tensor or, if it has a `{*}`, all the tensors numbered 0, 1, 2, ...
-Value = Tensor | tuple[Tensor, ...]
-Change = Callable[[Sequence[Value]], Sequence[Value]]
+Change = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class Rule:
     """The tensors that `theirs` names are, after an invertible change, those that `ours` names.
 
     In a pattern `{}` stands for one segment of a name (no dot in it), the same on both sides and in the same
-    order; `{*}` runs over the numbers 0, 1, 2, ... of a series that belongs together (experts).
+    order.
 
     `~rule` is the inverse. `first >> second` is one after the other; the names between them only have to
     agree, nothing in a checkpoint has them.
@@ -125,38 +123,6 @@ class Split(Rule):
         super().__init__((theirs,), tuple(ours), split, concat)
 
 
-class Concat(Rule):
-    """Several of their tensors are one of ours, side by side along `dim`: the inverse of Split."""
-
-    def __init__(self, theirs: Sequence[str], ours: str, *, dim: int, sizes: Sequence[int]) -> None:
-        inverse = ~Split(ours, theirs, dim=dim, sizes=sizes)
-        super().__init__(inverse.theirs, inverse.ours, inverse.import_, inverse.export)
-
-
-class Stack(Rule):
-    """Their numbered tensors, the `{*}` of the pattern, are one of ours with a new dimension in front.
-
-    >>> rules = Rules([Stack("layers.{}.experts.{*}.up", "blocks.{}.experts.up")])
-    >>> imported = rules.import_({f"layers.3.experts.{e}.up": torch.full((2,), e) for e in range(4)})
-    >>> imported["blocks.3.experts.up"].shape
-    torch.Size([4, 2])
-    """
-
-    def __init__(self, theirs: str, ours: str) -> None:
-        assert theirs.count("{*}") == 1, (
-            f"{theirs} needs one {{*}}, the number that becomes the new dimension"
-        )
-        super().__init__((theirs,), (ours,), _stack, _unstack)
-
-
-class Unstack(Rule):
-    """Their one tensor holds our numbered ones along its first dimension: the inverse of Stack."""
-
-    def __init__(self, theirs: str, ours: str) -> None:
-        inverse = ~Stack(ours, theirs)
-        super().__init__(inverse.theirs, inverse.ours, inverse.import_, inverse.export)
-
-
 class Rules:
     """All the rules of a family, applied to all the tensors of a checkpoint.
 
@@ -213,107 +179,84 @@ class Rules:
 
 # --- applying rules ----------------------------------------------------------------------------------------
 
-_Group = list[dict[str, str]]  # for each pattern of a rule, the names that fit it, by their `{*}`
-
 
 def _apply(rules: Sequence[Rule], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     result: dict[str, Tensor] = {}
-    for rule, segments, group in _groups(rules, tensors):
-        _require_partners(rule, segments, group)
-        values = [_gather(tensors, pattern, names) for pattern, names in zip(rule.theirs, group, strict=True)]
+    for rule, segments in _groups(rules, tensors):
+        names = [fill(pattern, segments) for pattern in rule.theirs]
+        _require_partners(names, tensors)
         try:
-            changed = rule.import_(values)
+            changed = rule.import_([tensors[name] for name in names])
         except (RuntimeError, IndexError, ValueError) as error:  # from torch or from below: shapes, dtypes
-            names = [name for names in group for name in names.values()]
             shapes = ", ".join(f"{name} {list(tensors[name].shape)}" for name in names)
             raise CheckpointError(
                 f"cannot turn {shapes} into {', '.join(rule.ours)}: {error}. "
                 "The tensors and config.json disagree: check that they are of the same checkpoint."
             ) from error
-        for pattern, value in zip(rule.ours, changed, strict=True):
-            for name, tensor in _scatter(pattern, segments, value):
-                if name in result:
-                    raise CheckpointError(f"two tensors would both become {name!r}. Remove one of them.")
-                result[name] = tensor
+        for pattern, tensor in zip(rule.ours, changed, strict=True):
+            name = fill(pattern, segments)
+            if name in result:
+                raise CheckpointError(f"two tensors would both become {name!r}. Remove one of them.")
+            result[name] = tensor
     return result
 
 
-def _groups(rules: Sequence[Rule], names: Iterable[str]) -> list[tuple[Rule, tuple[str, ...], _Group]]:
+def _groups(rules: Sequence[Rule], names: Iterable[str]) -> list[tuple[Rule, tuple[str, ...]]]:
     """Sort the names into what a rule takes together: the same rule, the same segments for its `{}`."""
-    groups: dict[tuple[int, tuple[str, ...]], _Group] = {}
+    groups: dict[tuple[int, tuple[str, ...]], None] = {}  # a set that keeps the order of the names
     unread = []
     for name in names:
         readers = list(_readers(rules, name))
         if len(readers) > 1:
-            both = " and ".join(", ".join(rules[index].theirs) for index, *_ in readers)
+            both = " and ".join(", ".join(rules[index].theirs) for index, _ in readers)
             raise CheckpointError(
                 f"more than one rule reads the tensor {name!r}: {both}. Narrow one of them."
             )
-        if not readers:
+        if readers:
+            groups[readers[0]] = None
+        else:
             unread.append(name)
-            continue
-        [(index, position, found)] = readers
-        group = groups.setdefault((index, found.segments), [{} for _ in rules[index].theirs])
-        group[position][found.number] = name
     if unread:
         others = f", nor {len(unread) - 1} more" if len(unread) > 1 else ""
         raise CheckpointError(
             f"no rule reads the tensor {unread[0]!r}{others}. Loading without it would change the answers: "
             "check that config.json names the right model_type."
         )
-    return [(rules[index], segments, group) for (index, segments), group in groups.items()]
+    return [(rules[index], segments) for index, segments in groups]
 
 
-def _readers(rules: Sequence[Rule], name: str) -> Iterator[tuple[int, int, Match]]:
+def _readers(rules: Sequence[Rule], name: str) -> Iterator[tuple[int, tuple[str, ...]]]:
     for index, rule in enumerate(rules):
-        for position, pattern in enumerate(rule.theirs):
-            if found := match(pattern, name):
-                yield index, position, found
+        for pattern in rule.theirs:
+            segments = match(pattern, name)
+            if segments is not None:
+                yield index, segments
 
 
-def _require_partners(rule: Rule, segments: Sequence[str], group: _Group) -> None:
-    missing = []
-    for pattern, names in zip(rule.theirs, group, strict=True):
-        # n names numbered 0, 1, ... without a gap are all the numbers below n, and a series is not empty.
-        numbers = map(str, range(max(1, len(names)))) if "{*}" in pattern else [""]
-        missing += [fill(pattern, segments, number) for number in numbers if number not in names]
+def _require_partners(names: Sequence[str], tensors: Mapping[str, Tensor]) -> None:
+    missing = [name for name in names if name not in tensors]
     if missing:
-        present = next(name for names in group for name in names.values())
+        present = next(name for name in names if name in tensors)
         raise CheckpointError(
             f"missing {', '.join(map(repr, missing))}, without which {present!r} is of no use. "
             "The checkpoint is incomplete: fetch or save it again."
         )
 
 
-def _gather(tensors: Mapping[str, Tensor], pattern: str, names: Mapping[str, str]) -> Value:
-    if "{*}" in pattern:
-        return tuple(tensors[names[str(number)]] for number in range(len(names)))
-    return tensors[names[""]]
-
-
-def _scatter(pattern: str, segments: Sequence[str], value: Value) -> Iterator[tuple[str, Tensor]]:
-    if isinstance(value, Tensor):
-        yield fill(pattern, segments), value
-    else:
-        for number, tensor in enumerate(value):
-            yield fill(pattern, segments, number), tensor
-
-
 # --- changes of tensors, each beside its inverse -----------------------------------------------------------
 
 
-def _same(values: Sequence[Value]) -> Sequence[Value]:
+def _same(values: Sequence[Tensor]) -> Sequence[Tensor]:
     return values
 
 
-def _transpose(values: Sequence[Value]) -> Sequence[Value]:
-    return [v.mT if isinstance(v, Tensor) else tuple(tensor.mT for tensor in v) for v in values]
+def _transpose(values: Sequence[Tensor]) -> Sequence[Tensor]:
+    return [tensor.mT for tensor in values]
 
 
 def _reshape(before: list[int], after: list[int]) -> Change:
-    def change(values: Sequence[Value]) -> Sequence[Value]:
+    def change(values: Sequence[Tensor]) -> Sequence[Tensor]:
         (one,) = values
-        assert isinstance(one, Tensor)
         if list(one.shape) != before:
             raise ValueError(f"its shape is {list(one.shape)}, not {before}")
         return [one.reshape(after)]
@@ -322,34 +265,22 @@ def _reshape(before: list[int], after: list[int]) -> Change:
 
 
 def _split_and_concat(dim: int, sizes: list[int]) -> tuple[Change, Change]:
-    def split(values: Sequence[Value]) -> Sequence[Value]:
+    def split(values: Sequence[Tensor]) -> Sequence[Tensor]:
         (one,) = values
-        assert isinstance(one, Tensor)
         return torch.split(one, sizes, dim)
 
-    def concat(values: Sequence[Value]) -> Sequence[Value]:
-        many = [value for value in values if isinstance(value, Tensor)]
-        found = [tensor.shape[dim] for tensor in many]
+    def concat(values: Sequence[Tensor]) -> Sequence[Tensor]:
+        found = [tensor.shape[dim] for tensor in values]
         if found != sizes:
             raise ValueError(f"their sizes along dimension {dim} are {found}, not {sizes}")
-        return [torch.cat(_of_one_dtype(many), dim)]
+        return [torch.cat(_of_one_dtype(values), dim)]
 
     return split, concat
 
 
-def _stack(values: Sequence[Value]) -> Sequence[Value]:
-    (many,) = values
-    return [torch.stack(_of_one_dtype(list(many)))]
-
-
-def _unstack(values: Sequence[Value]) -> Sequence[Value]:
-    (one,) = values
-    return [tuple(one)]
-
-
-def _of_one_dtype(tensors: list[Tensor]) -> list[Tensor]:
+def _of_one_dtype(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Return `tensors`, unless torch would promote some of them: the way back would not be exact."""
     dtypes = {tensor.dtype for tensor in tensors}
     if len(dtypes) > 1:
         raise ValueError(f"they have several dtypes: {', '.join(sorted(map(str, dtypes)))}")
-    return tensors
+    return list(tensors)

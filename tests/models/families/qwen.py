@@ -2,7 +2,8 @@ from typing import Any
 
 import transformers
 
-from malmoi.models.qwen import Qwen2Config, Qwen3Config
+from malmoi.models.qwen import Qwen2Config
+from malmoi.models.qwen3 import Qwen3Config
 from malmoi.models.qwen_moe import Qwen3MoeConfig
 from malmoi.nn.rope import RopeConfig
 

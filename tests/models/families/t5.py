@@ -3,7 +3,8 @@ from typing import Any
 from transformers import MT5Config as TheirMT5
 from transformers import T5Config as Theirs
 
-from malmoi.models.t5 import MT5Config, T5Config
+from malmoi.models.mt5 import MT5Config
+from malmoi.models.t5 import T5Config
 
 SMALL: dict[str, Any] = {
     "vocab_size": 61,
