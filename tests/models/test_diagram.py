@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from malmoi.budget import on_paper
 from malmoi.models import count_parameters
-from malmoi.models.budget import on_paper
 from malmoi.models.diagram import Layers, diagram
 from malmoi.models.registry import find_preset
 

@@ -3,12 +3,15 @@
 Place in the flow: `inspect.py` asks for one, `inspection_text.py` and `inspection_page.py` draw it.
 """
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from malmoi.models.budget import (
+from malmoi.budget import (
     ParameterCount,
     cache_bytes,
     decode_flops,
@@ -18,6 +21,7 @@ from malmoi.models.budget import (
     on_paper,
     parameter_count,
 )
+from malmoi.budget.example import source_length
 from malmoi.models.diagram import Column, diagram
 from malmoi.models.registry import family_of
 from malmoi.nn.stack import Decoder, EncoderDecoder
@@ -57,6 +61,19 @@ class Inspection:
     columns: tuple[Column, ...]
 
 
+@contextmanager
+def collecting_no_garbage() -> Iterator[None]:
+    """A tree of 45,000 modules has none, and looking for some again and again takes a quarter of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@collecting_no_garbage()
 def inspect_model(
     name: str, config: Any, *, context: int | None, batch: int, dtype: str, with_training: bool
 ) -> Inspection:
@@ -79,7 +96,12 @@ def inspect_model(
         parameters=parameters,
         weights={name: parameters.total * size for name, size in ELEMENT_SIZES.items()},
         cache={
-            name: {length: cache_bytes(specs, length, element_size=size) for length in contexts}
+            name: {
+                length: cache_bytes(
+                    specs, length, element_size=size, source_length=source_length(model, length)
+                )
+                for length in contexts
+            }
             for name, size in ELEMENT_SIZES.items()
         }
         if writes

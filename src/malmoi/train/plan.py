@@ -11,15 +11,16 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from malmoi.budget import on_paper, parameter_count, weight_bytes
+from malmoi.budget.example import example_inputs
+from malmoi.budget.rehearsal import Rehearsal
 from malmoi.data.pack import PackedBatch
 from malmoi.data.sources import SourceConfig
-from malmoi.models.budget import on_paper, parameter_count, weight_bytes
-from malmoi.models.example import example_inputs
 from malmoi.nn.linear import Linear
-from malmoi.nn.rehearsal import Rehearsal
-from malmoi.nn.stack import Decoder, Model, Stack
+from malmoi.nn.stack import Decoder, Model
 from malmoi.train.config import RunConfig
 from malmoi.train.forward import Forward
+from malmoi.train.objective import Learner
 from malmoi.train.optim import OptimConfig, Optimizers
 
 
@@ -51,7 +52,7 @@ class Plan:
         ]
 
 
-def make_plan(model: Stack, config: RunConfig, *, seconds_per_batch: float, steps_done: int = 0) -> Plan:
+def make_plan(model: Learner, config: RunConfig, *, seconds_per_batch: float, steps_done: int = 0) -> Plan:
     """Compute the plan of the steps that remain after `steps_done`."""
     num_steps = max(0, config.num_steps - steps_done)
     parameters = parameter_count(model)
@@ -66,7 +67,7 @@ def make_plan(model: Stack, config: RunConfig, *, seconds_per_batch: float, step
     )
 
 
-def estimate_memory(model: Stack, config: RunConfig) -> int:
+def estimate_memory(model: Learner, config: RunConfig) -> int:
     """Estimate the peak of a step, in bytes; compiled, which fuses what is kept, it is less."""
     batch = made_up_batch(config, torch.zeros(config.tokens_per_batch, dtype=torch.long))
     return training_bytes(

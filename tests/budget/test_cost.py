@@ -13,23 +13,23 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from malmoi.models import build_model, save_model
-from malmoi.models.budget import (
+from malmoi.budget.cost import (
     cache_bytes,
     decode_flops,
     forward_bytes,
     generation_bytes,
     on_paper,
     parameter_count,
-    rehearse_forward,
     weight_bytes,
 )
-from malmoi.models.example import example_inputs
+from malmoi.budget.example import example_inputs
+from malmoi.budget.forwards import rehearse_forward
+from malmoi.budget.rehearsal import Rehearsal
+from malmoi.models import build_model, save_model
 from malmoi.models.registry import find_preset, preset_names
 from malmoi.nn.cache import KeyValueSpec
 from malmoi.nn.context import Context
-from malmoi.nn.rehearsal import Rehearsal
-from malmoi.nn.stack import Decoder
+from malmoi.nn.stack import Decoder, EncoderDecoder
 from malmoi.train.optim import OptimConfig
 from malmoi.train.plan import example_loss, training_bytes
 
@@ -44,6 +44,7 @@ PUBLISHED: dict[str, tuple[float, float | None, float, str]] = {
     "qwen3-8b": (8.2e9, None, 0.01, "the model card: 8.2B, 6.95B without embeddings"),
     "qwen3-0.6b": (0.6e9, None, 0.01, "the model card: 0.6B"),
     "qwen3-30b-a3b": (30.5e9, 3.3e9, 0.02, "the model card: 30.5B, 3.3B activated"),
+    "phi3-mini-4k": (3.8e9, None, 0.01, "arXiv:2404.14219, abstract"),
     "bert-base": (110e6, None, 0.01, "arXiv:1810.04805, section 3"),
     "t5-small": (60e6, None, 0.01, "arXiv:1910.10683, section 3.7"),
     "transformer-base": (65e6, None, 0.05, "arXiv:1706.03762, table 3; our vocabulary is rounded"),
@@ -83,6 +84,20 @@ def test_a_dense_token_costs_two_operations_a_weight_and_four_a_cached_number() 
     )
     for length in (1, 1000):
         attention = 4 * length * config.num_heads * config.head_dim * config.num_layers
+        assert decode_flops(model, length) == 2 * matrices + attention
+
+
+def test_a_written_token_does_not_pay_for_its_source_again() -> None:
+    """Keys and values of the source are stored: what is left is to attend to them, as to the tokens before."""
+    model = on_paper(find_preset("transformer-base"))
+    assert isinstance(model, EncoderDecoder)
+    matrices = model.head.weight.numel() + sum(
+        parameter.numel()
+        for name, parameter in model.decoder.blocks.named_parameters()
+        if parameter.ndim == 2 and not name.endswith(("cross.mixer.k.weight", "cross.mixer.v.weight"))
+    )
+    for length in (1, 100):
+        attention = 4 * (length + length) * model.config.hidden_size * model.config.num_layers
         assert decode_flops(model, length) == 2 * matrices + attention
 
 
@@ -171,7 +186,7 @@ def test_peaks_are_within_five_percent_of_the_measured(
     wrong = {}
     for case in first_of_families(all_cases):
         model = on_paper(grown(case.config))
-        peak = generation_bytes if type(model) is Decoder else forward_bytes
+        peak = generation_bytes if isinstance(model, Decoder | EncoderDecoder) else forward_bytes
         loss: Callable[[Any], Any] = lambda twin: example_loss(twin, 256, batch=2)  # noqa: E731
         estimates = [peak(model, LENGTH), training_bytes(model, OptimConfig(kind="adamw"), loss)]
         for what, estimate, found in zip(

@@ -15,10 +15,15 @@ from pathlib import Path
 
 import torch
 
-from malmoi.engine import Engine, SamplingParams
+from malmoi.budget.example import example_inputs, sound
+from malmoi.engine import Attachment, Engine, Request, SamplingParams
+from malmoi.llm.transcribe import TaskTokens, Transcriber
+from malmoi.media import SoundProcessor
 from malmoi.models import load_model
-from malmoi.models.example import example_inputs
-from malmoi.nn.stack import Decoder, Model
+from malmoi.nn.audio import AudioToText
+from malmoi.nn.multimodal import Multimodal
+from malmoi.nn.stack import Decoder, EncoderDecoder, Model
+from malmoi.testing.tokenizer import ByteTokenizer
 from malmoi.train.optim import OptimConfig, Optimizers
 from malmoi.train.plan import example_loss
 
@@ -39,13 +44,41 @@ def measured(run: Callable[[Model], object], directory: str) -> int:
 
 @torch.inference_mode()
 def generate(model: Model) -> None:
-    """By the engine; what it does not take runs forward once."""
-    if type(model) is Decoder:
-        Engine(model, max_requests=1).generate(
-            [[1] * (LENGTH - 4)], SamplingParams(max_tokens=4, temperature=0)
-        )
+    """Up to `LENGTH` tokens: by the engine, or by the transcriber. What does not write runs forward once."""
+    if isinstance(model, AudioToText):
+        transcribe(model)
+    elif isinstance(model, EncoderDecoder):
+        source = [1] * LENGTH
+        Engine(model, max_requests=1).generate([[1]], SamplingParams(max_tokens=LENGTH - 1), sources=[source])
+    elif isinstance(model, Decoder):
+        answer(model)
     else:
         model(**example_inputs(model, LENGTH))
+
+
+def answer(model: Decoder) -> None:
+    """Almost all is prompt, which begins with an image or a sound where the model takes one."""
+    inputs = example_inputs(model, LENGTH - 4)
+    [tokens] = inputs.pop("tokens").tolist()
+    attachments = []
+    if isinstance(model, Multimodal):
+        for medium, features in model.encode(**inputs).items():
+            start = tokens.index(model.placeholders[medium])
+            attachments.append(Attachment(start=start, features=features))
+    engine = Engine(model, max_requests=1)
+    generation = engine.add(
+        Request(tokens=tokens, attachments=attachments, params=SamplingParams(max_tokens=4, temperature=0))
+    )
+    while generation.finish_reason is None:
+        engine.step()
+    generation.raise_if_failed()
+
+
+def transcribe(model: AudioToText) -> None:
+    """One sound, as many tokens as there is room for."""
+    model.max_positions = LENGTH
+    end = TaskTokens(decoder_start_token_id=1, eos_token_id=0, no_timestamps_token_id=2, suppress_tokens=(0,))
+    Transcriber(model, ByteTokenizer(), SoundProcessor(), end).write(sound(model.encoder, 1), [1])
 
 
 def train(model: Model) -> None:

@@ -1,7 +1,7 @@
 """What a model of any kind can be called with, made up: for rehearsals and measurements.
 
 The kinds are `nn.stack`'s and those built on them: tokens for a decoder or an encoder, a source besides for an
-encoder-decoder, an image or a sound where the model takes one. Read next: `budget.py`.
+encoder-decoder, an image or a sound where the model takes one. Read next: `rehearsal.py`.
 """
 
 from itertools import count, islice
@@ -41,6 +41,13 @@ def example_inputs(model: Model, length: int, *, batch: int = 1) -> dict[str, Te
         inputs = {"tokens": torch.tensor([row] * batch)}
         inputs |= {name: of_medium(encoder, batch) for name, encoder in model.encoders.items()}
     return inputs
+
+
+def source_length(model: Model, length: int) -> int:
+    """How many states there are of the source of such an example; 0 where the model reads none."""
+    if isinstance(model, AudioToText):
+        return model.encoder.max_positions
+    return length if isinstance(model, EncoderDecoder) else 0
 
 
 def of_medium(encoder: nn.Module, batch: int) -> Tensor:

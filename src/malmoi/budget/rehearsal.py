@@ -2,8 +2,8 @@
 
 On the meta device a tensor has a shape and no memory, so a model of any size runs in a second. `Rehearsal` watches
 every operator: which bytes are alive at a time, and how many floating-point operations the matrix products take.
-There is no formula a family, so a new brick is counted as soon as it exists. Read next: `models/budget.py`, which
-rehearses generation; `train/plan.py`, which rehearses a step.
+There is no formula a family, so a new brick is counted as soon as it exists. Read next: `train/plan.py`,
+which rehearses a step of training.
 """
 
 import weakref

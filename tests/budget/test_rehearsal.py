@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from malmoi.nn.rehearsal import Rehearsal
+from malmoi.budget.rehearsal import Rehearsal
 
 
 def meta(*shape: int) -> torch.Tensor:
