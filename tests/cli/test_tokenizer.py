@@ -55,6 +55,18 @@ def test_train_makes_the_tokenizer_of_an_encoder(tmp_path: Path) -> None:
     assert (ids[0], ids[-1]) == (1, 2)
 
 
+def test_train_makes_the_tokenizer_of_an_encoder_decoder(tmp_path: Path) -> None:
+    rows = [json.dumps({"text": f"{LINE} {number}", "source": str(number)}) for number in range(300)]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows), "utf-8")
+    options = ("--vocab-size", "380", "--out", str(tmp_path / "out"), str(tmp_path / "a.jsonl"))
+    assert run("train", "--text-to-text", *options) == 0
+    made = Tokenizer.load(tmp_path / "out")
+    ids, _ = made.encode_framed(LINE)
+    assert ids[-1] == made.token_id("</s>") == 1
+    assert (made.token_id("<extra_id_0>"), made.token_id("<extra_id_99>")) == (3, 102)
+    assert (made.config["pad_token"], made.config["mask_token"]) == ("<pad>", "<mask>")
+
+
 def test_train_reads_the_messages_of_chats(tmp_path: Path) -> None:
     row = {"messages": [{"role": "user", "content": LINE}, {"role": "assistant", "content": LINE}]}
     file = tmp_path / "chat.jsonl"

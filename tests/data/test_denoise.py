@@ -4,13 +4,14 @@ import doctest
 from itertools import pairwise
 from random import Random
 from statistics import mean
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import malmoi.data.denoise
-from malmoi.core.errors import DataError
+from malmoi.core.errors import ConfigError, DataError
 from malmoi.data.denoise import (
     _poisson,
     corrupt_spans,
@@ -18,6 +19,7 @@ from malmoi.data.denoise import (
     permute_sentences,
     poisson_spans,
     random_spans,
+    split_sentences,
 )
 
 MASK = -1
@@ -26,7 +28,7 @@ SIZES, SEEDS, SHARES = st.integers(2, 120), st.integers(0, 2**32), st.floats(0.0
 
 
 def test_docstring_examples_are_true() -> None:
-    assert doctest.testmod(malmoi.data.denoise) == (0, 5)
+    assert doctest.testmod(malmoi.data.denoise) == (0, 7)
 
 
 def test_text_infilling_and_sentence_permutation_are_the_figure_of_the_paper() -> None:
@@ -118,3 +120,28 @@ def test_too_few_sentinels_are_refused_with_the_numbers() -> None:
 def test_a_text_of_a_single_token_is_refused() -> None:
     with pytest.raises(DataError, match="a text of 1 tokens has no span"):
         random_spans(1, random=Random(0))
+
+
+@pytest.mark.parametrize("draw", [poisson_spans, random_spans])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mean_length": 0.0}, "mean_length=0.0 of the spans is not 1 to 500"),
+        ({"mean_length": -3.0}, "mean_length=-3.0"),
+        ({"mean_length": float("nan")}, "mean_length=nan"),
+        ({"mean_length": 1e9}, "mean_length=1000000000.0"),
+        ({"share": 0.0}, "share=0.0 of a text to take out is not between 0 and 1"),
+        ({"share": 1.5}, "share=1.5"),
+    ],
+)
+def test_spans_that_cannot_be_drawn_are_refused(draw: Any, changes: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        draw(20, random=Random(0), **changes)
+
+
+@given(st.text(alphabet="ab.?", max_size=30))
+def test_sentences_are_the_text_and_each_but_the_last_ends_with_a_full_stop(text: str) -> None:
+    sentences = split_sentences(text, ends=".?")
+    assert "".join("".join(sentence) for sentence in sentences) == text
+    assert all(sentence[-1] in ".?" for sentence in sentences[:-1])
+    assert all(sentence[0] not in ".?" for sentence in sentences[1:])

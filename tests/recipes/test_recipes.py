@@ -21,7 +21,7 @@ def test_every_recipe_is_a_run_that_json_can_hold(name: str) -> None:
     assert from_mapping(RunConfig, json.loads(json.dumps(to_mapping(run))), where=name) == run
 
 
-@pytest.mark.parametrize("name", ["pretrain", "sft"])
+@pytest.mark.parametrize("name", ["pretrain", "sft", "denoise"])
 def test_the_story_finds_all_its_data_in_the_sample(name: str) -> None:
     run = make_run(name, str(SAMPLE))
     for source in run.sources:

@@ -5,13 +5,20 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
+from malmoi.core.errors import ConfigError
+from malmoi.data.pack import PackedBatch
+from malmoi.models import build_model, initialise
+from malmoi.models.gemma2 import Gemma2Config
+from malmoi.nn.soft_cap import SoftCap
 from malmoi.train import losses
-from malmoi.train.losses import ChunkedCrossEntropy, load_balancing_loss, rows_per_chunk
+from malmoi.train.forward import Forward
+from malmoi.train.losses import ChunkedCrossEntropy, load_balancing_loss, matrix_of, rows_per_chunk
+from malmoi.train.objective import NextToken
 
 
 @pytest.fixture
@@ -104,3 +111,38 @@ def test_the_load_balancing_loss_equals_transformers(num_experts: int, top_k: in
         torch.autograd.grad(loss, layers), torch.autograd.grad(wanted, layers), strict=True
     ):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@settings(max_examples=25)
+@given(t=st.integers(1, 30), v=st.integers(2, 41), cap=st.floats(0.5, 50), has_bias=st.booleans())
+def test_capped_and_biased_logits_have_the_loss_and_gradients_of_the_plain_computation(
+    t: int, v: int, cap: float, has_bias: bool
+) -> None:
+    hidden, weight, targets = example(t, 6, v)
+    bias = torch.randn(v, requires_grad=True) if has_bias else None
+    logits = F.linear(hidden[0], weight, bias)
+    theirs = F.cross_entropy(SoftCap(cap)(logits), targets[0], ignore_index=-100, reduction="sum")
+    ours = ChunkedCrossEntropy(cap=cap)(hidden, weight, targets, bias=bias)
+    torch.testing.assert_close(ours, theirs)
+    of = [hidden, weight] if bias is None else [hidden, weight, bias]
+    torch.testing.assert_close(gradients(ours, *of), gradients(theirs, *of), atol=1e-4, rtol=1e-4)
+
+
+def test_the_loss_of_a_capped_head_is_that_of_the_models_logits() -> None:
+    config = Gemma2Config(
+        vocab_size=61, hidden_size=16, intermediate_size=24, num_layers=2, num_heads=2, num_kv_heads=1, head_dim=8,
+        max_positions=32, window=8, layer_pattern="LG", query_scalar=8, score_cap=5.0, logit_cap=0.5,
+    )  # fmt: skip
+    model = NextToken().fit(initialise(build_model(config), seed=0, std=0.5), seed=0)
+    tokens = torch.randint(61, (1, 12))
+    batch = PackedBatch(tokens=tokens, targets=tokens.roll(-1), lengths=(12,))
+    logits = model(tokens).logits[0]
+    assert logits.abs().max() > 0.4  # without a cap they would be far beyond it
+    wanted = F.cross_entropy(logits, batch.targets[0], reduction="sum")
+    torch.testing.assert_close(Forward(model, is_compiled=False)(batch), wanted)
+
+
+def test_a_head_that_is_no_matrix_is_refused() -> None:
+    with pytest.raises(ConfigError, match="the head of this model is a Identity, but the chunked loss knows"):
+        matrix_of(nn.Identity())

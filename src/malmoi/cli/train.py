@@ -29,7 +29,7 @@ def train(
 ) -> None:
     """Train a model. 모델을 학습합니다.
 
-    RECIPE: pretrain, sft, mlm, classify, similarity, default-pretrain, default-sft.
+    RECIPE: pretrain, sft, mlm, classify, similarity, denoise, default-pretrain, default-sft.
 
     Stopped with Ctrl-C or killed, the same command goes on where it was. The result, an ordinary model
     directory, and the report of the run lie in the directory that the setting `out` names.

@@ -1,18 +1,59 @@
 """Damaged text to learn from: text infilling (BART) and span corruption (T5).
 
 Each has two halves: which spans of a text to take out, at random, and what becomes of the text without them, exactly.
-Place in the flow: ids of one text -> the source and the target of an encoder-decoder. Read next: `models/bart.py`,
-`models/t5.py`, whose objectives these are.
+Place in the flow: documents -> whole texts, packed -> ids of one text -> the source and the target of an
+encoder-decoder. Read next: `train/denoise_objectives.py`, which puts them together; `models/bart.py`, `models/t5.py`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from random import Random
 from typing import NamedTuple, TypeVar
 
-from malmoi.core.errors import DataError
+import torch
+
+from malmoi.core.errors import ConfigError, DataError
+from malmoi.data.documents import Document, Text
+from malmoi.data.samples import Sample
+from malmoi.text.tokenizer import Tokenizer
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeEncoder:
+    """Documents -> samples of texts as they are: each token is its own target, until somebody damages the text.
+
+    The text "가나" whose ids are [7, 8] becomes ids [7, 8] and targets [7, 8]. It may be cut anywhere.
+    """
+
+    tokenizer: Tokenizer
+
+    @cached_property
+    def separator_id(self) -> int:
+        """What the tokenizer puts behind a text. Raises ConfigError if that is nothing."""
+        ids, _ = self.tokenizer.encode_framed("")
+        if not ids:
+            raise ConfigError(
+                "the tokenizer puts nothing behind a text, so a decoder could not learn to end one. Use the tokenizer "
+                "of a T5 or BART; `malmoi tokenizer train --text-to-text` makes one."
+            )
+        return ids[-1]
+
+    def encode(self, documents: Sequence[Document]) -> list[Sample]:
+        """One sample a document, in order. Raises ConfigError for a document that is not a text alone."""
+        texts = []
+        for document in documents:
+            if not isinstance(document, Text):
+                raise ConfigError(
+                    f"{document.where} is a {type(document).__name__.lower()}, but what is damaged and repaired is a "
+                    "text alone. Leave label_field and messages_field out."
+                )
+            texts.append(document.text)
+        wholes = map(torch.tensor, self.tokenizer.encode_batch(texts))
+        return [Sample(ids=whole.long(), targets=whole.long(), is_divisible=True) for whole in wholes]
 
 
 class Pair(NamedTuple):
@@ -20,6 +61,22 @@ class Pair(NamedTuple):
 
     source: list[int]
     target: list[int]
+
+
+def require_damage(share: float, mean_length: float) -> None:
+    """Raise ConfigError unless a share of a text can be taken out in spans of a mean length.
+
+    >>> require_damage(0.15, 0.0)
+    Traceback (most recent call last):
+        ...
+    malmoi.core.errors.ConfigError: mean_length=0.0 of the spans is not 1 to 500. T5 and BART have 3.
+    """
+    if not 0 < share < 1:
+        raise ConfigError(
+            f"share={share} of a text to take out is not between 0 and 1. T5 has 0.15, BART 0.3."
+        )
+    if not 1 <= mean_length <= 500:
+        raise ConfigError(f"mean_length={mean_length} of the spans is not 1 to 500. T5 and BART have 3.")
 
 
 # --- BART ----------------------------------------------------------------------------------------------------
@@ -32,11 +89,13 @@ def poisson_spans(
 
     Lewis et al. 2019, arXiv:1910.13461, section 2.2: lengths with a mean of 3; section 5.1: 30 % of the tokens. The
     paper does not say where spans lie. Here each goes to a random place between two tokens that stay; those that meet
-    become one, and the last is cut to fit. Draws from `random` (mutates it).
+    become one, and the last is cut to fit. Draws from `random` (mutates it). Raises ConfigError for a share or a mean
+    that is out of range.
 
     >>> poisson_spans(20, random=Random(8))
     [range(2, 2), range(7, 11), range(15, 17)]
     """
+    require_damage(share, mean_length)
     num_masked = round(num_tokens * share)
     lengths_at: dict[int, int] = {}
     num_left = num_masked
@@ -76,6 +135,21 @@ def permute_sentences(sentences: Sequence[Sequence[T]], *, random: Random) -> li
     return [token for sentence in random.sample(sentences, len(sentences)) for token in sentence]
 
 
+def split_sentences(tokens: Sequence[T], *, ends: Collection[T]) -> list[list[T]]:
+    """A text cut behind each token of `ends`, the full stops; several in a row stay together.
+
+    >>> split_sentences("A B . . C D".split(), ends={"."})
+    [['A', 'B', '.', '.'], ['C', 'D']]
+    """
+    sentences: list[list[T]] = [[]]
+    for token in tokens:
+        last = sentences[-1]
+        if last and last[-1] in ends and token not in ends:
+            sentences.append([])
+        sentences[-1].append(token)
+    return sentences
+
+
 def _poisson(random: Random, mean: float) -> int:
     """How many uniform numbers one can multiply before the product falls to exp(-mean), less one (Knuth)."""
     count, product, least = 0, random.random(), math.exp(-mean)
@@ -94,11 +168,12 @@ def random_spans(
 
     Raffel et al. 2020, arXiv:1910.10683, section 3.3.4: the number of spans is fixed by the two numbers; how long each
     is, and each stretch before it, is a random split of the whole. Draws from `random` (mutates it). Raises DataError
-    for a text of less than two tokens, of which nothing would stay.
+    for a text of less than two tokens, of which nothing would stay, ConfigError for a share or a mean out of range.
 
     >>> random_spans(40, random=Random(0))
     [range(25, 29), range(38, 40)]
     """
+    require_damage(share, mean_length)
     if num_tokens < 2:
         raise DataError(f"a text of {num_tokens} tokens has no span to take out. Leave it out.")
     num_noise = min(max(round(num_tokens * share), 1), num_tokens - 1)

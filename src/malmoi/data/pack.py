@@ -31,12 +31,15 @@ class PackedBatch:
     """One micro-batch. `targets` is the next token of the same document, or -100 where nothing is learned.
 
     For an encoder it is the token that is hidden here, or a text's label or score at its first token. `lengths` are
-    the segments' lengths in tokens; they sum to T. Positions restart at 0 in each segment.
+    the segments' lengths in tokens; they sum to T. Positions restart at 0 in each segment. For an encoder-decoder each
+    segment has a text that the encoder reads: `source` has them end to end, `source_lengths` how long each is.
     """
 
     tokens: Int[Tensor, "1 T"]
     targets: Shaped[Tensor, "1 T"]
     lengths: tuple[int, ...]
+    source: Int[Tensor, "1 S"] | None = None
+    source_lengths: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)

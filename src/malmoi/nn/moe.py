@@ -7,6 +7,7 @@
 Place in the flow: stands in a block where an MLP would. Read next: `kernels/experts.py`, `models/mixtral.py`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -53,8 +54,8 @@ class GroupLimit:
         return grouped.masked_fill(~is_kept[..., None], float("-inf")).flatten(-2)
 
 
-class Router(nn.Module):
-    """Scores every expert for a token and chooses `top_k`; a subclass says what a score is.
+class Router(nn.Module, ABC):
+    """Scores every expert for a token and chooses `top_k`; a subclass says in `route` what a score is.
 
     The weights of the chosen are their scores, with `is_normalised` divided by their sum, times `scale`. All of it in
     fp32 whatever the precision of the model, since near a tie a rounding sends a token elsewhere (Fedus et al. 2021,
@@ -77,9 +78,12 @@ class Router(nn.Module):
         self.top_k, self.is_normalised, self.scale, self.limit = top_k, is_normalised, scale, limit
         self.score = Linear(hidden_size, num_experts, bias=False)
 
-    def logits(self, x: Float[Tensor, "tokens D"]) -> Float[Tensor, "tokens E"]:
-        out: Tensor = self.score(x.float())
-        return out
+    def forward(self, x: Float[Tensor, "tokens D"]) -> Routing:
+        return self.route(self.score(x.float()))
+
+    @abstractmethod
+    def route(self, logits: Float[Tensor, "tokens E"]) -> Routing:
+        """The choice that these scores lead to."""
 
     def choose(
         self,
@@ -111,8 +115,7 @@ class SoftmaxRouter(Router):
     (tensor([[0, 2]]), tensor([[0.7311, 0.2689]], grad_fn=<MulBackward0>))
     """
 
-    def forward(self, x: Float[Tensor, "tokens D"]) -> Routing:
-        logits = self.logits(x)
+    def route(self, logits: Float[Tensor, "tokens E"]) -> Routing:
         probabilities = logits.softmax(dim=-1)
         return self.choose(logits, probabilities, by=probabilities)
 
@@ -120,9 +123,9 @@ class SoftmaxRouter(Router):
 class SigmoidRouter(Router):
     """Each expert is scored on its own, and chosen by score plus bias (DeepSeek-V3, arXiv:2412.19437, section 2.1.2).
 
-    The bias balances the load without a loss: training moves it up for an expert that gets too little. No gradient
-    reaches it, and it has no part in the weights. It stays in fp32 when the model moves to another precision, because
-    it moves in steps that bf16 would lose.
+    The bias balances the load without a loss: training moves it up for an expert that gets too little
+    (`train.balance`). No gradient reaches it, and it has no part in the weights. It stays in fp32 when the model moves
+    to another precision, because it moves in steps that bf16 would lose.
 
     >>> router = SigmoidRouter(hidden_size=2, num_experts=3, top_k=1, is_normalised=True, scale=2.5)
     >>> _ = router.bias.copy_(torch.tensor([0.0, 9.0, 0.0]))
@@ -140,8 +143,7 @@ class SigmoidRouter(Router):
         """No expert is preferred."""
         self.bias.zero_()
 
-    def forward(self, x: Float[Tensor, "tokens D"]) -> Routing:
-        logits = self.logits(x)
+    def route(self, logits: Float[Tensor, "tokens E"]) -> Routing:
         scores = logits.sigmoid()
         return self.choose(logits, scores, by=scores + self.bias.float())
 

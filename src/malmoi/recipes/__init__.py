@@ -2,7 +2,8 @@
 
 A recipe takes the directory of its data, some also the depth of the model, the one dial of size, and fixes
 everything else; `--set` changes any of it. Read `story.py`, which takes the sample corpus (or one like it) from
-text to chat, then `default_model.py`, which made the model that ships in the package, and `encoder_tasks.py`.
+text to chat, then `default_model.py`, which made the model that ships in the package, `encoder_tasks.py` and
+`text_to_text.py`.
 """
 
 import difflib
@@ -10,7 +11,7 @@ import inspect
 from collections.abc import Callable
 
 from malmoi.core.errors import ConfigError
-from malmoi.recipes import default_model, encoder_tasks, story
+from malmoi.recipes import default_model, encoder_tasks, story, text_to_text
 from malmoi.train.config import RunConfig
 
 RECIPES: dict[str, Callable[..., RunConfig]] = {
@@ -19,6 +20,7 @@ RECIPES: dict[str, Callable[..., RunConfig]] = {
     "mlm": encoder_tasks.mlm,
     "classify": encoder_tasks.classify,
     "similarity": encoder_tasks.similarity,
+    "denoise": text_to_text.denoise,
     "default-pretrain": default_model.pretrain,
     "default-sft": default_model.sft,
 }

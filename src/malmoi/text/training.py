@@ -20,6 +20,9 @@ SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 ENCODER_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
 """What encoders need instead: padding, start of the input, end of a text, a hidden token (BERT)."""
 
+TEXT_TO_TEXT_TOKENS = ("<pad>", "</s>", "<mask>", *(f"<extra_id_{number}>" for number in range(100)))
+"""What encoder-decoders need: start of an answer and padding, end of a text, a hole (BART), numbered holes (T5)."""
+
 
 def train_bpe(
     texts: Iterable[str],
@@ -101,4 +104,25 @@ def train_bpe_for_encoders(
     tokenizer.config |= dict(zip(names, ENCODER_TOKENS, strict=True))
     # Else transformers would not hand the second text's types to a model.
     tokenizer.config["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
+    return tokenizer
+
+
+def train_bpe_for_text_to_text(
+    texts: Iterable[str], *, vocab_size: int, show_progress: bool = False
+) -> Tokenizer:
+    """`train_bpe` with the special tokens of T5 and BART, whose file ends a text: `text </s>`.
+
+    >>> tokenizer = train_bpe_for_text_to_text(["나는 학교에 간다. 너는 학교에 온다."] * 3, vocab_size=383)
+    >>> tokenizer.encode_framed("나는"), tokenizer.token_id("<extra_id_0>")
+    (([375, 1], [0, 0]), 3)
+    """
+    plain = train_bpe(
+        texts, vocab_size=vocab_size, special_tokens=TEXT_TO_TEXT_TOKENS, show_progress=show_progress
+    )
+    ending = tokenizers.Tokenizer.from_str(plain.backend.to_str())
+    ending.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", plain.special_tokens["</s>"])]
+    )
+    tokenizer = Tokenizer(ending.to_str())
+    tokenizer.config |= {"pad_token": "<pad>", "eos_token": "</s>", "mask_token": "<mask>"}
     return tokenizer

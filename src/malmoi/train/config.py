@@ -9,6 +9,7 @@ from typing import Literal
 
 from malmoi.core.errors import ConfigError
 from malmoi.data.sources import SourceConfig
+from malmoi.train.denoise_objectives import SpanCorruption, TextInfilling
 from malmoi.train.encoder_objectives import Labels, MaskedToken, Similarity
 from malmoi.train.objective import NextToken
 from malmoi.train.optim import OptimConfig
@@ -17,7 +18,10 @@ from malmoi.train.schedule import Schedule, WarmupStableDecay
 
 @dataclass(frozen=True, kw_only=True)
 class FromScratch:
-    """A new Llama of `depth` layers, everything else in proportion (`models.llama.sized`); of encoders, a BERT."""
+    """A new Llama of `depth` layers, everything else in proportion (`models.llama.sized`), or what the objective says.
+
+    That of an encoder is a BERT, that of an encoder-decoder a T5 or BART with `depth` layers on each side.
+    """
 
     kind: Literal["scratch"] = "scratch"
     depth: int = 8
@@ -56,7 +60,9 @@ class RunConfig:
     start: FromScratch | FromCheckpoint
     sources: tuple[SourceConfig, ...]
     total_tokens: int
-    objective: NextToken | MaskedToken | Labels | Similarity = field(default_factory=NextToken)
+    objective: NextToken | MaskedToken | Labels | Similarity | SpanCorruption | TextInfilling = field(
+        default_factory=NextToken
+    )
     tokenizer: str | None = None
     context_length: int = 512
     tokens_per_batch: int = 8192

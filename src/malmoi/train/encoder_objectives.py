@@ -22,12 +22,14 @@ from malmoi.data.pack import PackedBatch
 from malmoi.data.samples import NO_TARGET, SampleEncoder
 from malmoi.llm.pooling import Pooling, write_pooling
 from malmoi.models import bert, build_model, initialise, require_kind
+from malmoi.models.bert_heads import Head
+from malmoi.models.bert_shape import BertShape
 from malmoi.nn.heads import mean_of_each
-from malmoi.nn.stack import Encoder, Model, Stack
+from malmoi.nn.stack import Encoder, Model
 from malmoi.text.chat import ChatTemplate
 from malmoi.text.tokenizer import Tokenizer
 from malmoi.train.agreement import agreement_of_labels, agreement_of_scores
-from malmoi.train.objective import Judged, Loss, Objective
+from malmoi.train.objective import Judged, Learner, Loss, Objective
 
 
 class OfEncoder(Objective):
@@ -54,7 +56,7 @@ class MaskedToken(OfEncoder):
         if not 0 < self.rate < 1:
             raise ConfigError(f"rate={self.rate} of hidden tokens is not between 0 and 1. BERT hides 0.15.")
 
-    def fit(self, model: Model, *, seed: int) -> Stack:
+    def fit(self, model: Model, *, seed: int) -> Learner:
         return with_head(model, seed=seed, head="masked-token", labels=())
 
     def pose(self, batch: PackedBatch, tokenizer: Tokenizer, *, seed: int) -> PackedBatch:
@@ -71,14 +73,14 @@ class MaskedToken(OfEncoder):
         targets[:, :num_hidden] = 0
         return replace(batch, targets=targets)
 
-    def loss(self, model: Stack, *, is_compiled: bool) -> Loss:
+    def loss(self, model: Learner, *, is_compiled: bool) -> Loss:
         def summed(states: Tensor, batch: PackedBatch) -> Tensor:
             logits, targets = _hidden_logits(model, states, batch)
             return F.cross_entropy(logits.float(), targets, reduction="sum")
 
         return summed
 
-    def measure(self, model: Stack, judged: Judged) -> dict[str, float]:
+    def measure(self, model: Learner, judged: Judged) -> dict[str, float]:
         pairs = [_hidden_logits(model, states, batch) for batch, states in judged]
         right = sum(int((logits.argmax(-1) == targets).sum()) for logits, targets in pairs)
         return {"accuracy": right / sum(len(targets) for _, targets in pairs)}
@@ -95,7 +97,7 @@ class Labels(OfEncoder):
         if len(set(self.labels)) < max(2, len(self.labels)):
             raise ConfigError(f"labels={list(self.labels)}: name two or more, each once.")
 
-    def fit(self, model: Model, *, seed: int) -> Stack:
+    def fit(self, model: Model, *, seed: int) -> Learner:
         return with_head(model, seed=seed, head="sequence", labels=self.labels)
 
     def encoder(self, tokenizer: Tokenizer, template: ChatTemplate | None) -> SampleEncoder:
@@ -104,14 +106,14 @@ class Labels(OfEncoder):
     def made_up(self, batch: PackedBatch) -> PackedBatch:
         return replace(batch, targets=_at_starts(batch, torch.zeros(len(batch.lengths), dtype=torch.long)))
 
-    def loss(self, model: Stack, *, is_compiled: bool) -> Loss:
+    def loss(self, model: Learner, *, is_compiled: bool) -> Loss:
         def summed(states: Tensor, batch: PackedBatch) -> Tensor:
             logits, labels = _text_logits(model, states, batch)
             return F.cross_entropy(logits.float(), labels, reduction="sum")
 
         return summed
 
-    def measure(self, model: Stack, judged: Judged) -> dict[str, float]:
+    def measure(self, model: Learner, judged: Judged) -> dict[str, float]:
         pairs = [_text_logits(model, states, batch) for batch, states in judged]
         return agreement_of_labels(
             [logits.argmax(-1) for logits, _ in pairs], [labels for _, labels in pairs]
@@ -143,7 +145,7 @@ class Similarity(OfEncoder):
     kind: Literal["similarity"] = "similarity"
     top_score: float = 5.0
 
-    def fit(self, model: Model, *, seed: int) -> Stack:
+    def fit(self, model: Model, *, seed: int) -> Learner:
         return with_head(model, seed=seed, head="pooler", labels=())
 
     def encoder(self, tokenizer: Tokenizer, template: ChatTemplate | None) -> SampleEncoder:
@@ -154,14 +156,14 @@ class Similarity(OfEncoder):
         targets[:-1:2] = 0.0
         return replace(batch, targets=_at_starts(batch, targets))
 
-    def loss(self, model: Stack, *, is_compiled: bool) -> Loss:
+    def loss(self, model: Learner, *, is_compiled: bool) -> Loss:
         def summed(states: Tensor, batch: PackedBatch) -> Tensor:
             cosines, wanted = _cosines(states, batch)
             return F.mse_loss(cosines, wanted, reduction="sum")
 
         return summed
 
-    def measure(self, model: Stack, judged: Judged) -> dict[str, float]:
+    def measure(self, model: Learner, judged: Judged) -> dict[str, float]:
         pairs = [_cosines(states, batch) for batch, states in judged]
         return agreement_of_scores([cosines for cosines, _ in pairs], [wanted for _, wanted in pairs])
 
@@ -176,13 +178,13 @@ class Similarity(OfEncoder):
         return document.label / self.top_score
 
 
-def with_head(model: Model, *, seed: int, head: bert.Head, labels: tuple[str, ...]) -> Encoder:
+def with_head(model: Model, *, seed: int, head: Head, labels: tuple[str, ...]) -> Encoder:
     """The same body under another head with new weights; the model itself if it has that head already.
 
     Raises ConfigError for what is no BERT.
     """
     encoder = require_kind(model, Encoder, for_what=f"the objective of the head {head!r}")
-    if not isinstance(encoder.config, bert.BertConfig):
+    if not isinstance(encoder.config, BertShape):
         raise ConfigError(
             f"{type(encoder.config).__name__} has no place for the head {head!r}. Start from a BERT or RoBERTa."
         )
@@ -205,21 +207,21 @@ def _targets(batch: PackedBatch) -> tuple[Int[Tensor, " n"], Tensor]:
     return places, batch.targets[0, places]
 
 
-def _hidden_logits(model: Stack, states: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+def _hidden_logits(model: Learner, states: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor]:
     """Logits over the vocabulary where a token is hidden, and the token."""
     places, targets = _targets(batch)
     logits = _answer(model, states.index_select(1, places.to(states.device)))
     return logits[0], targets.to(states.device)
 
 
-def _text_logits(model: Stack, states: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+def _text_logits(model: Learner, states: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor]:
     """Logits over the labels of each text, from the state of its first token, and its label."""
     places, labels = _targets(batch)
     firsts = states[0].index_select(0, places.to(states.device))
     return _answer(model, firsts[:, None]), labels.to(states.device)
 
 
-def _answer(model: Stack, states: Float[Tensor, "B T D"]) -> Tensor:
+def _answer(model: Learner, states: Float[Tensor, "B T D"]) -> Tensor:
     """What the head says of states of its choice, all real."""
     assert isinstance(model, Encoder), "`fit` lets no other kind through"
     assert model.head is not None, "`fit` gave it one"

@@ -1,13 +1,13 @@
 """The loop: batches -> loss -> update, until the budget is spent; then a model directory and a report.
 
     OUT/run.json            the configuration
-    OUT/metrics.jsonl       a row a step: loss, bits per byte, tokens/s, gradient norm, learning rate
+    OUT/metrics.jsonl       a row a step: loss, bits per byte, tokens/s, gradient norm, learning rate, experts' load
     OUT/checkpoints/        the newest few, each enough to resume bit-identically
     OUT/model/              at the end: an ordinary Hugging Face directory
     OUT/report.html, loss.png
 
 Running the same command again resumes. Read next, in the order of a step: `objective.py`, `forward.py`, `losses.py`,
-`optim.py`, `schedule.py`; around it: `start.py`, `resume.py`, `checkpoint.py`, `report.py`.
+`balance.py`, `optim.py`, `schedule.py`; around it: `start.py`, `resume.py`, `checkpoint.py`, `report.py`.
 """
 
 import math
@@ -82,6 +82,7 @@ class Trainer:
         self.held_out = self._read_held_out()
         self.optimizers = Optimizers(self.model, config.optim)
         self.forward = Forward(self.model, is_compiled=config.compile, objective=self.objective)
+        self.balance = self.objective.balance(self.model)
         self.progress = Progress()
 
     def run(self) -> Path:
@@ -118,14 +119,18 @@ class Trainer:
     def accumulate(self, batches: Sequence[PackedBatch]) -> float:
         """Add to the gradients those of the mean loss over all targets of `batches`; returns the summed loss.
 
-        The mean is over targets, not over batches, so it does not matter how tokens are cut into micro-batches.
+        The mean is over targets, not over batches, so it does not matter how tokens are cut into micro-batches. To the
+        gradients, not to the loss, the balance of experts adds its own, a batch for its share of the targets.
         """
         num_targets = _count_targets(batches)
         total = torch.zeros((), device=self.device)
         for batch in batches:
-            loss = self.forward(batch)
-            (loss / num_targets).backward()  # type: ignore[no-untyped-call]
+            router_logits: list[torch.Tensor] | None = [] if self.balance.routers else None
+            loss = self.forward(batch, router_logits=router_logits)
             total += loss.detach()
+            if router_logits is not None:
+                loss = loss + _count_targets([batch]) * self.balance.penalty(router_logits)
+            (loss / num_targets).backward()  # type: ignore[no-untyped-call]
         return total.item()
 
     @torch.no_grad()
@@ -147,6 +152,7 @@ class Trainer:
         batches = [
             self._pose(batch, number) for number, batch in enumerate(islice(stream, config.batches_per_step))
         ]
+        self.balance.begin_step()
         total = self.accumulate(batches)
         norm = self.optimizers.clip()
         if not (math.isfinite(total) and math.isfinite(norm)):
@@ -159,6 +165,7 @@ class Trainer:
         factor = config.schedule.factor((step - 0.5) / config.num_steps)  # the middle of the step
         self.optimizers.set_factor(factor)
         self.optimizers.step()
+        self.balance.move_biases()
         num_targets, num_bytes = _count_targets(batches), self._count_bytes(batches)
         self.progress = Progress(
             step=step,
@@ -172,6 +179,7 @@ class Trainer:
             "bits_per_byte": bits_per_byte(total, num_bytes) if num_bytes else None,
             "lr": config.optim.lr * factor,
             "gradient_norm": norm,
+            **self.balance.measured(),
             "tokens_per_second": config.tokens_per_step / (time.perf_counter() - began),
         }
 

@@ -5,14 +5,18 @@ Read next: `loop.py`, which divides it by the number of targets.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
+from malmoi.core.errors import ConfigError
 from malmoi.data.samples import NO_TARGET
+from malmoi.nn.linear import Linear
+from malmoi.nn.soft_cap import SoftCap
 
 LOGITS_PER_CHUNK = 2**23  # 1,024 rows of a vocabulary of 8,192
 MIN_ROWS = 256  # fewer would make the products slow, at any vocabulary
@@ -31,13 +35,24 @@ def rows_per_chunk(vocab_size: int) -> int:
 
 def _loss_and_gradient(logits_TV: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Summed loss of a chunk, and its gradient by the logits (softmax minus one at the target) in their precision."""
-    log_probabilities = F.log_softmax(logits_TV.float(), dim=-1)
+    loss, gradient = _of_logits(logits_TV.float(), targets)
+    return loss, gradient.to(logits_TV.dtype)
+
+
+def _capped_loss_and_gradient(logits_TV: Tensor, targets: Tensor, *, cap: float) -> tuple[Tensor, Tensor]:
+    """The same where `nn.soft_cap` bends the logits, whose slope is 1 - tanh^2; in fp32 throughout."""
+    bent = (logits_TV.float() / cap).tanh()
+    loss, gradient = _of_logits(cap * bent, targets)
+    return loss, (gradient * (1 - bent**2)).to(logits_TV.dtype)
+
+
+def _of_logits(logits_TV: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    log_probabilities = F.log_softmax(logits_TV, dim=-1)
     is_target = (targets != NO_TARGET)[:, None]
     ids = targets.clamp(min=0)[:, None]
     loss = -(log_probabilities.gather(1, ids) * is_target).sum()
     is_answer = torch.arange(logits_TV.shape[1], device=ids.device)[None] == ids
-    gradient = log_probabilities.exp_().sub_(is_answer.float()).mul_(is_target)
-    return loss, gradient.to(logits_TV.dtype)
+    return loss, log_probabilities.exp_().sub_(is_answer.float()).mul_(is_target)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -45,32 +60,42 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_TD: Tensor, weight_VD: Tensor, targets: Tensor, chunk_loss: ChunkLoss
+        ctx: Any,
+        hidden_TD: Tensor,
+        weight_VD: Tensor,
+        bias_V: Tensor | None,
+        targets: Tensor,
+        chunk_loss: ChunkLoss,
     ) -> Tensor:
         weight = weight_VD.to(hidden_TD.dtype)
+        bias = None if bias_V is None else bias_V.to(hidden_TD.dtype)
         d_hidden, d_weight = torch.empty_like(hidden_TD), torch.zeros_like(weight_VD, dtype=torch.float32)
+        d_bias = None if bias_V is None else torch.zeros_like(bias_V, dtype=torch.float32)
         total = torch.zeros((), dtype=torch.float32, device=hidden_TD.device)
         num_rows = rows_per_chunk(len(weight))
         for start in range(0, len(hidden_TD), num_rows):
             rows = slice(start, start + num_rows)
-            loss, d_logits = chunk_loss(hidden_TD[rows] @ weight.T, targets[rows])
+            loss, d_logits = chunk_loss(F.linear(hidden_TD[rows], weight, bias), targets[rows])
             total += loss
             d_hidden[rows] = d_logits @ weight
             d_weight += d_logits.T @ hidden_TD[rows]
-        ctx.save_for_backward(d_hidden, d_weight.to(weight_VD.dtype))
+            if d_bias is not None:
+                d_bias += d_logits.float().sum(dim=0)
+        ctx.save_for_backward(d_hidden, d_weight.to(weight_VD.dtype), d_bias)
         return total
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        d_hidden, d_weight = ctx.saved_tensors
-        return d_hidden * grad, d_weight * grad, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None]:
+        d_hidden, d_weight, d_bias = ctx.saved_tensors
+        return d_hidden * grad, d_weight * grad, None if d_bias is None else d_bias * grad, None, None
 
 
 class ChunkedCrossEntropy:
-    """`loss(hidden, weight, targets)` -> the summed cross-entropy of `hidden @ weight^T` in nats.
+    """`loss(hidden, weight, targets)` -> the summed cross-entropy of `hidden @ weight^T + bias` in nats.
 
     Linear cross-entropy in chunks, with the gradients taken on the way forward, as in Liger (Hsu et al. 2024,
-    arXiv:2410.10989, section 3.2). Rows whose target is -100 count nothing.
+    arXiv:2410.10989, section 3.2). Rows whose target is -100 count nothing. With a `cap`, the logits are bent as
+    `nn.soft_cap.SoftCap` bends them.
 
     The logits that are alive at a time are one chunk's, whatever T is: for T = 8,192 and V = 128,000 that is 256
     rows, 0.13 GB in fp32, where the plain loss holds all rows several times, 4.2 GB each.
@@ -80,14 +105,46 @@ class ChunkedCrossEntropy:
     tensor(2.0794)
     """
 
-    def __init__(self, *, is_compiled: bool = False) -> None:
-        self._chunk_loss: ChunkLoss = torch.compile(_loss_and_gradient) if is_compiled else _loss_and_gradient
+    def __init__(self, *, is_compiled: bool = False, cap: float | None = None) -> None:
+        loss = _loss_and_gradient if cap is None else partial(_capped_loss_and_gradient, cap=cap)
+        self._chunk_loss: ChunkLoss = torch.compile(loss) if is_compiled else loss
 
     def __call__(
-        self, hidden: Float[Tensor, "1 T D"], weight: Float[Tensor, "V D"], targets: Int[Tensor, "1 T"]
+        self,
+        hidden: Float[Tensor, "1 T D"],
+        weight: Float[Tensor, "V D"],
+        targets: Int[Tensor, "1 T"],
+        *,
+        bias: Float[Tensor, " V"] | None = None,
     ) -> Float[Tensor, ""]:
-        loss: Tensor = _ChunkedCrossEntropy.apply(hidden[0], weight, targets[0], self._chunk_loss)  # type: ignore[no-untyped-call]
+        loss: Tensor = _ChunkedCrossEntropy.apply(hidden[0], weight, bias, targets[0], self._chunk_loss)  # type: ignore[no-untyped-call]
         return loss
+
+
+def matrix_of(head: nn.Module) -> tuple[Linear, float | None]:
+    """The matrix of a head, and the cap on its logits if it has one (Gemma 2). Raises ConfigError for another head.
+
+    >>> matrix_of(nn.Sequential(Linear(8, 64, bias=False), SoftCap(30.0)))
+    (Linear(in_features=8, out_features=64, bias=False), 30.0)
+    """
+    match [*head] if isinstance(head, nn.Sequential) else [head]:
+        case [Linear() as matrix]:
+            return matrix, None
+        case [Linear() as matrix, SoftCap() as bend]:
+            return matrix, bend.cap
+    raise ConfigError(
+        f"the head of this model is a {type(head).__name__}, but the chunked loss knows one matrix, with a cap on its "
+        "logits or without. Train a model with such a head."
+    )
+
+
+def head_loss(
+    head: nn.Module, *, is_compiled: bool
+) -> Callable[[Float[Tensor, "1 T D"], Int[Tensor, "1 T"]], Float[Tensor, ""]]:
+    """A function from states and targets to the summed loss, for a head that `matrix_of` knows; raises as it does."""
+    matrix, cap = matrix_of(head)
+    chunked = ChunkedCrossEntropy(is_compiled=is_compiled, cap=cap)
+    return lambda states, targets: chunked(states, matrix.weight, targets.to(states.device), bias=matrix.bias)
 
 
 def load_balancing_loss(

@@ -124,7 +124,8 @@ class Optimizers:
         self.config = config
         self.parameters = list(model.parameters())
         tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-        tables |= {id(m.weight) for n, m in model.named_modules() if n == "head" and isinstance(m, Linear)}
+        heads = {"head", "head.0", "decoder.head"}  # a cap may follow it, an encoder stand beside it
+        tables |= {id(m.weight) for n, m in model.named_modules() if n in heads and isinstance(m, Linear)}
         embeddings = [p for p in self.parameters if id(p) in tables]
         matrices = [p for p in self.parameters if p.ndim >= 2 and id(p) not in tables]
         vectors = [p for p in self.parameters if p.ndim < 2]

@@ -10,10 +10,11 @@ from pathlib import Path
 from malmoi.core.errors import CheckpointError, ConfigError
 from malmoi.core.files import read_json
 from malmoi.models import build_model, initialise, load_model
-from malmoi.nn.stack import Decoder, Stack
+from malmoi.nn.stack import Decoder
 from malmoi.text.chat import ChatTemplate
 from malmoi.text.tokenizer import Tokenizer
 from malmoi.train.config import FromCheckpoint, FromScratch, RunConfig
+from malmoi.train.objective import Learner
 from malmoi.weights.hub import resolve
 
 
@@ -22,10 +23,10 @@ class Start:
     """What a checkpoint directory holds. The model is in fp32, as training wants it.
 
     `generation` is the content of `generation_config.json`: ids that end an answer, sampling defaults. An encoder
-    has neither that nor a chat template.
+    has neither that nor a chat template, an encoder-decoder no template.
     """
 
-    model: Stack
+    model: Learner
     tokenizer: Tokenizer
     template: ChatTemplate | None = None
     generation: Mapping[str, object] | None = None
@@ -57,7 +58,7 @@ def _new(config: RunConfig, start: FromScratch) -> Start:
         start.depth, vocab_size=tokenizer.vocab_size, max_positions=start.max_positions
     )
     model = config.objective.fit(initialise(build_model(shape), seed=config.seed), seed=config.seed)
-    return _start(model, tokenizer, directory=None)
+    return _start(config, model, tokenizer, directory=None)
 
 
 def _continued(config: RunConfig, start: FromCheckpoint) -> Start:
@@ -69,23 +70,20 @@ def _continued(config: RunConfig, start: FromCheckpoint) -> Start:
             f"the tokenizer {config.tokenizer or directory} has {tokenizer.vocab_size} tokens, but the model "
             f"{directory} has only {model.config.vocab_size} rows for them. Use the tokenizer of that model."
         )
-    return _start(model, tokenizer, directory=directory)
+    return _start(config, model, tokenizer, directory=directory)
 
 
-def _start(model: Stack, tokenizer: Tokenizer, *, directory: Path | None) -> Start:
+def _start(config: RunConfig, model: Learner, tokenizer: Tokenizer, *, directory: Path | None) -> Start:
     """A model, and, if it can talk, how one talks to it: as `directory` says where it does."""
-    if not isinstance(model, Decoder):
-        return Start(model=model, tokenizer=tokenizer)
-    template = directory if directory is not None and _has_template(directory) else None
-    generation = None if directory is None else directory / "generation_config.json"
-    return Start(
-        model=model,
-        tokenizer=tokenizer,
-        template=ChatTemplate.default() if template is None else ChatTemplate.load(template),
-        generation=_generation_defaults(tokenizer)
-        if generation is None or not generation.exists()
-        else read_json(generation, error=CheckpointError),
-    )
+    template = None
+    if isinstance(model, Decoder):
+        template = ChatTemplate.default()
+        if directory is not None and _has_template(directory):
+            template = ChatTemplate.load(directory)
+    file = None if directory is None else directory / "generation_config.json"
+    said = None if file is None or not file.exists() else read_json(file, error=CheckpointError)
+    generation = config.objective.generation(tokenizer, said)
+    return Start(model=model, tokenizer=tokenizer, template=template, generation=generation)
 
 
 def _has_template(directory: Path) -> bool:
@@ -93,11 +91,3 @@ def _has_template(directory: Path) -> bool:
         return True
     config = directory / "tokenizer_config.json"
     return config.exists() and "chat_template" in read_json(config, error=CheckpointError)
-
-
-def _generation_defaults(tokenizer: Tokenizer) -> dict[str, object]:
-    """An answer ends with its turn or with the document; the sampling suits small models, which repeat themselves."""
-    special = tokenizer.special_tokens
-    ends = [special[token] for token in ("<|im_end|>", "<|endoftext|>") if token in special]
-    sampling = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.1}
-    return {"eos_token_id": ends, **sampling}
