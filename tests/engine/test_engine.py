@@ -2,9 +2,10 @@
 alone, in one piece and without a cache.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count, islice
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from malmoi.core.errors import ConfigError, RequestError
 from malmoi.engine import Engine, Generation, Request, SamplingParams
+from malmoi.engine.scheduler import Plan
 from malmoi.nn.context import Context
 from malmoi.nn.stack import Decoder
 from malmoi.testing.models import tiny_gpt2, tiny_llama, tiny_lstm, tiny_t5
@@ -89,13 +91,13 @@ def test_preempted_and_resumed_is_undisturbed(
     model = make()
     cramped = Engine(model, block_size=4, cache_bytes=bytes_of_blocks(model, 10, 4))
     preempted = []
-    preempt = cramped.scheduler._preempt_newest
-    monkeypatch.setattr(cramped.scheduler, "_preempt_newest", lambda: preempted.append(1) or preempt())
+    preempt = cramped.scheduler._preempt
+    monkeypatch.setattr(cramped.scheduler, "_preempt", lambda g: preempted.append(g) or preempt(g))
     together = cramped.generate(PROMPTS, PARAMS)
     assert len(preempted) >= 2
     for prompt, params, generation in zip(PROMPTS, PARAMS, together, strict=True):
         assert generation.tokens == alone(model, prompt, params)
-    assert cramped.scheduler.blocks.num_free == 10
+    assert cramped.scheduler.num_blocks_in_use == 0
 
 
 @given(
@@ -128,6 +130,36 @@ def test_however_requests_meet_each_gets_what_it_gets_alone(
         step += 1
     for index, generation in generations.items():
         assert generation.tokens == alone(model, prompts[index], SamplingParams(seed=index, max_tokens=8))
+
+
+@pytest.mark.slow
+def test_hundreds_of_requests_that_come_and_go_are_each_what_they_are_alone() -> None:
+    model, random = tiny_llama(), Random(0)
+    engine = Engine(
+        model, block_size=4, max_requests=6, tokens_per_step=24, cache_bytes=bytes_of_blocks(model, 40, 4)
+    )
+    beginnings = [[random.randrange(259) for _ in range(14)] for _ in range(8)]
+    everybody: list[Generation] = []
+    while len(everybody) < 300 or any(g.finish_reason is None for g in everybody[-60:]):
+        for _ in range(random.randrange(4) if len(everybody) < 300 else 0):
+            tokens = [*random.choice(beginnings)[: random.randrange(15)], random.randrange(259)]
+            params = SamplingParams(max_tokens=random.randint(1, 12), seed=len(everybody))
+            everybody.append(
+                engine.add(Request(tokens=tokens, params=params, priority=random.randint(-1, 1)))
+            )
+        if random.random() < 0.1 and everybody:
+            engine.abort(random.choice(everybody[-20:]))
+        if random.random() < 0.02:
+            engine.refresh()
+        engine.step()
+    assert engine.scheduler.num_blocks_in_use == 0
+    assert sum(generation.num_cached for generation in everybody) > 100
+    alone = Engine(model, prefix_caching=False).generate(
+        [g.request.tokens for g in everybody], [g.request.params for g in everybody]
+    )
+    for generation, wanted in zip(everybody, alone, strict=True):
+        assert generation.tokens == wanted.tokens[: len(generation.tokens)]
+        assert generation.finish_reason == "abort" or generation.tokens == wanted.tokens
 
 
 def watch(model: Decoder, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, Context]]:
@@ -186,12 +218,11 @@ def test_without_a_limit_an_answer_fills_the_context(model: Decoder) -> None:
 
 def test_a_stream_gives_each_token_as_it_comes_and_closing_it_frees_its_blocks(model: Decoder) -> None:
     engine = Engine(model)
-    total = engine.scheduler.blocks.num_free
     stream = engine.stream(PROMPTS[0], PARAMS[1])
     first = [next(stream).token for _ in range(5)]
-    assert engine.scheduler.blocks.num_free < total
+    assert len(engine.scheduler.running) == 1
     stream.close()
-    assert engine.scheduler.blocks.num_free == total
+    assert engine.scheduler.num_blocks_in_use == len(engine.scheduler.running) == 0
     assert first == alone(model, PROMPTS[0], PARAMS[1])[:5]
 
 
@@ -243,6 +274,7 @@ def test_refresh_computes_again_what_old_weights_had_cached() -> None:
         ([1], {"logit_bias": {300: 1.0}}, "logit_bias has the id 300"),
         ([1], {"logit_bias": dict.fromkeys(range(259), -100)}, "logit_bias forbids all 259 tokens"),
         ([1], {"stop": ("끝",)}, "the engine knows only ids"),
+        ([1], {"regex": "a"}, "regex='a' is about text, and the engine knows only ids"),
     ],
 )
 def test_a_request_that_cannot_be_served_is_refused_and_the_others_go_on(
@@ -256,7 +288,7 @@ def test_a_request_that_cannot_be_served_is_refused_and_the_others_go_on(
     while running.finish_reason is None:
         engine.step()
     assert len(running.tokens) == 3
-    assert engine.scheduler.blocks.num_free == engine.scheduler.blocks.num_blocks
+    assert engine.scheduler.num_blocks_in_use == 0
 
 
 @pytest.mark.parametrize(
@@ -315,7 +347,7 @@ def test_a_generation_that_computes_nonsense_ends_alone(fragile: Decoder) -> Non
         engine.abort(lost)
         while any(generation.finish_reason is None for generation in kept):
             engine.step()
-        assert engine.scheduler.blocks.num_free == engine.scheduler.blocks.num_blocks
+        assert engine.scheduler.num_blocks_in_use == 0
         return kept, lost
 
     beside_nonsense, failed = run(NONSENSE)
@@ -344,7 +376,7 @@ def test_a_step_that_fails_or_is_interrupted_leaves_no_trace(
     engine = Engine(model, tokens_per_step=8, max_requests=4, block_size=4)
     run, step = engine.runner.run, count()
 
-    def interrupted(plan: Mapping[Generation, int]) -> Any:
+    def interrupted(plan: Plan) -> Any:
         outcomes = run(plan)
         if next(step) in (1, 4, 15):  # among prompts, and while all are decoding
             raise error  # all is computed, and nothing is noted
@@ -361,7 +393,7 @@ def test_a_step_that_fails_or_is_interrupted_leaves_no_trace(
     assert num_failed == 3
     for prompt, params, generation in zip(PROMPTS, PARAMS, generations, strict=True):
         assert generation.tokens == alone(model, prompt, params)
-    assert engine.scheduler.blocks.num_free == engine.scheduler.blocks.num_blocks
+    assert engine.scheduler.num_blocks_in_use == 0
 
 
 def test_a_model_that_computes_nonsense_is_told_and_leaves_nothing_behind() -> None:
@@ -371,8 +403,31 @@ def test_a_model_that_computes_nonsense_is_told_and_leaves_nothing_behind() -> N
     engine = Engine(model)
     with pytest.raises(RequestError, match="not finite"):
         engine.generate([[5], [6]])
-    assert engine.scheduler.blocks.num_free == engine.scheduler.blocks.num_blocks
+    assert engine.scheduler.num_blocks_in_use == 0
     assert not engine.scheduler.running
+
+
+@pytest.mark.parametrize("make", [tiny_llama, tiny_gpt2])
+def test_a_cache_of_eight_bits_is_nearly_the_whole_one_in_less_memory(make: Callable[[], Decoder]) -> None:
+    model, params = make(), SamplingParams(temperature=0, max_tokens=1, logprobs=259)
+    whole, small = (Engine(model, block_size=4, cache_dtype=dtype) for dtype in (None, "int8"))
+    for _ in range(2):  # computed, then found in the cache
+        for ours, wanted in zip(
+            small.generate(PROMPTS, params), whole.generate(PROMPTS, params), strict=True
+        ):
+            error = (all_logprobs(ours) - all_logprobs(wanted)).abs().max()
+            assert 0 < error < 0.05 * all_logprobs(wanted).abs().max()
+    room = bytes_of_blocks(model, 10, 4)
+    num_blocks = [
+        Engine(model, block_size=4, cache_dtype=dtype, cache_bytes=room).scheduler.groups[0].num_blocks
+        for dtype in (None, "int8")
+    ]
+    assert num_blocks[1] > 2.5 * num_blocks[0]
+
+
+def test_a_cache_of_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(ConfigError, match="cache_dtype='int4' is unknown. Use 'int8'"):
+        Engine(tiny_llama(), cache_dtype="int4")
 
 
 @pytest.mark.parametrize(

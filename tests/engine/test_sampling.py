@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from malmoi.engine import Choice, Generation, Request, SamplingParams
+from malmoi.engine.penalties import reshape
 from malmoi.engine.request import Failure
-from malmoi.engine.sampling import distribution, draw, reshape, sample
+from malmoi.engine.sampling import draw, sample, weights
 
 VOCAB = 20
 
@@ -25,6 +27,19 @@ def generation(prompt: list[int], output: list[int] | None = None, **params: Any
     made = Generation(Request(tokens=prompt, params=SamplingParams(**params)))
     made.ids += output or []
     return made
+
+
+def reshaped(logits: Tensor, generation: Generation) -> Tensor:
+    """One row after steps 1 to 4."""
+    made, failures = reshape(logits[None], [generation])
+    assert not failures
+    return made[0]
+
+
+def distribution(logits: Tensor, params: Sequence[SamplingParams]) -> Tensor:
+    """The probabilities of the draw."""
+    made = weights(logits, params)
+    return made / made.sum(dim=-1, keepdim=True)
 
 
 few = settings(max_examples=25)
@@ -92,6 +107,7 @@ def test_tokens_that_are_equally_likely_are_kept_or_cut_together() -> None:
     top_k=st.integers(1, VOCAB),
     top_p=st.floats(0.05, 0.95),
     min_p=st.floats(0.01, 0.5),
+    typical_p=st.floats(0.05, 1),
     repetition_penalty=st.floats(0.5, 2),
     prompt=st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=6),
 )
@@ -101,6 +117,7 @@ def test_the_distribution_is_that_of_transformers_processors_in_its_order(
     top_k: int,
     top_p: float,
     min_p: float,
+    typical_p: float,
     repetition_penalty: float,
     prompt: list[int],
 ) -> None:
@@ -109,15 +126,16 @@ def test_the_distribution_is_that_of_transformers_processors_in_its_order(
     scores = random_logits(seed)
     params: dict[str, Any] = {
         "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
-        "repetition_penalty": repetition_penalty,
+        "typical_p": typical_p, "repetition_penalty": repetition_penalty,
     }  # fmt: skip
-    ours = distribution(reshape(scores[0], generation(prompt, **params))[None], [SamplingParams(**params)])
+    ours = distribution(reshaped(scores[0], generation(prompt, **params))[None], [SamplingParams(**params)])
     for processor in (
         theirs.RepetitionPenaltyLogitsProcessor(repetition_penalty),
         theirs.TemperatureLogitsWarper(temperature),
         theirs.TopKLogitsWarper(top_k),
         theirs.TopPLogitsWarper(top_p),
         theirs.MinPLogitsWarper(min_p),
+        *([theirs.TypicalLogitsWarper(typical_p)] if typical_p < 1 else []),
     ):
         scores = processor(torch.tensor([prompt]), scores)
     torch.testing.assert_close(ours, scores.softmax(-1), rtol=1e-4, atol=1e-6)
@@ -134,7 +152,7 @@ def test_frequency_and_presence_penalties_follow_openais_formula(
     seed: int, frequency: float, presence: float, scope: str
 ) -> None:
     logits, prompt, output = random_logits(seed)[0], [3, 3, 4], [3, 5, 5, 5]
-    made = reshape(
+    made = reshaped(
         logits,
         generation(
             prompt, output, frequency_penalty=frequency, presence_penalty=presence, penalty_scope=scope
@@ -150,7 +168,7 @@ def test_frequency_and_presence_penalties_follow_openais_formula(
 def test_a_bias_is_added_and_minus_100_forbids_at_any_temperature() -> None:
     logits = random_logits(0)
     likeliest = int(logits.argmax())
-    made = reshape(logits[0], generation([1], logit_bias={likeliest: -100, 7: 2.5}))
+    made = reshaped(logits[0], generation([1], logit_bias={likeliest: -100, 7: 2.5}))
     assert made[likeliest] == -math.inf
     assert made[7] == logits[0, 7] + 2.5
     hot = distribution(made[None], [SamplingParams(temperature=100)])
@@ -205,6 +223,72 @@ def test_each_row_goes_by_its_own_parameters(seed: int) -> None:
         sample(row[None], [generation([1, 2], **kind)])[0] for row, kind in zip(logits, kinds, strict=True)
     ]
     assert together == alone
+
+
+MANY = 5_000
+
+
+@pytest.mark.parametrize("sharpness", [0.0, 0.1, 3.0, 30.0])
+def test_no_row_depends_on_another_however_large_the_vocabulary(sharpness: float) -> None:
+    logits = torch.randn(12, MANY, generator=torch.Generator().manual_seed(1)) * sharpness
+    kinds: list[dict[str, Any]] = [
+        {}, {"temperature": 0}, {"top_k": 3}, {"top_k": 4_000, "top_p": 0.3}, {"top_p": 0.5}, {"top_p": 0.999999},
+        {"min_p": 0.2}, {"typical_p": 0.4}, {"typical_p": 0.9, "top_p": 0.9}, {"repetition_penalty": 1.5},
+        {"frequency_penalty": 1.0, "presence_penalty": -1.0, "penalty_scope": "all"},
+        {"logit_bias": {7: 5.0, 8: -100}, "min_tokens": 2},
+    ]  # fmt: skip
+    generations = [
+        generation([1, 2, 2], [3, 3, 7], seed=seed, logprobs=2, **kind) for seed, kind in enumerate(kinds)
+    ]
+    alone = [sample(row[None], [one])[0] for row, one in zip(logits, generations, strict=True)]
+    assert sample(logits, generations) == alone
+    assert sample(logits[3:], generations[3:]) == alone[3:]
+
+
+@pytest.mark.parametrize("sharpness", [0.0, 0.1, 3.0, 30.0])
+@pytest.mark.parametrize(
+    ("top_p", "top_k"), [(0.1, 0), (0.9, 0), (0.999, 0), (0.9, 40), (0.9, 4_500), (1.0, 40)]
+)
+def test_the_nucleus_is_that_of_a_full_sort_in_double_precision(
+    sharpness: float, top_p: float, top_k: int
+) -> None:
+    logits = (torch.randn(1, MANY, generator=torch.Generator().manual_seed(2)) * sharpness).double()
+    falling = logits.sort(descending=True).values[:, : top_k or MANY]
+    cumulative = falling.softmax(-1).cumsum(-1)
+    num_kept = int((cumulative < top_p - 1e-12).sum()) + 1 if top_p < 1 else top_k
+    made = distribution(logits.float(), [SamplingParams(top_p=top_p, top_k=top_k)])
+    lowest = falling[0, num_kept - 1]
+    expected = int((logits >= lowest).sum())  # ties stay together
+    assert (made > 0).sum().item() == pytest.approx(expected, abs=1 if sharpness else 0)
+    assert made.sum().item() == pytest.approx(1, abs=1e-5)
+
+
+@given(seed=seeds, typical_p=fractions)
+@few
+def test_typical_keeps_the_fewest_tokens_near_the_expected_surprise(seed: int, typical_p: float) -> None:
+    whole = random_logits(seed).double().softmax(-1)[0]
+    made = distribution(whole.log()[None].float(), [SamplingParams(typical_p=typical_p)])[0]
+    distance = (-whole.log() - (-whole * whole.log()).sum()).abs()
+    kept = made > 0
+    assert whole[kept].sum() >= typical_p - 1e-5
+    assert kept.all() or distance[kept].max() < distance[~kept].min()
+    farthest = whole[kept][distance[kept].argmax()]
+    assert whole[kept].sum() - farthest < typical_p + 1e-5  # without the farthest it is not enough
+
+
+def test_no_stop_id_comes_before_min_tokens_however_likely_it_is() -> None:
+    logits = random_logits(0)
+    likeliest = int(logits.argmax())
+    asked = Request(
+        tokens=[1], params=SamplingParams(temperature=0, min_tokens=2), stop_ids=frozenset({likeliest})
+    )
+    drawing, chosen = Generation(asked), []
+    for _ in range(3):
+        [choice] = sample(logits, [drawing])
+        assert isinstance(choice, Choice)
+        drawing.append(choice)
+        chosen.append(choice.token == likeliest)
+    assert chosen == [False, False, True]
 
 
 @given(seed=seeds)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from malmoi.core.errors import ConfigError, RequestError
 from malmoi.engine import Choice, Engine, Generation, Request, SamplingParams
+from malmoi.engine.groups import Group
 from malmoi.engine.scheduler import Scheduler
 from malmoi.models import build_model, initialise, whisper
 from malmoi.models.bart import BartConfig
@@ -76,7 +77,7 @@ def test_each_request_gets_the_same_tokens_alone_and_among_others(model: Encoder
     engine = Engine(model, tokens_per_step=30, max_requests=3, block_size=4)
     together = engine.generate(PROMPTS, PARAMS, sources=SOURCES)
     assert [generation.tokens for generation in together] == [alone(model, index) for index in range(4)]
-    assert engine.scheduler.source_blocks.num_free == engine.scheduler.source_blocks.num_blocks
+    assert engine.scheduler.num_blocks_in_use == 0
 
 
 def test_preempted_it_reads_its_source_again_and_is_undisturbed(
@@ -87,8 +88,8 @@ def test_preempted_it_reads_its_source_again_and_is_undisturbed(
         model, block_size=4, cache_bytes=4 * layer_bytes * 18
     )  # blocks for tokens and for sources
     preempted = []
-    preempt = cramped.scheduler._preempt_newest
-    monkeypatch.setattr(cramped.scheduler, "_preempt_newest", lambda: preempted.append(1) or preempt())
+    preempt = cramped.scheduler._preempt
+    monkeypatch.setattr(cramped.scheduler, "_preempt", lambda g: preempted.append(g) or preempt(g))
     together = cramped.generate(PROMPTS, PARAMS, sources=SOURCES)
     assert preempted
     assert [generation.tokens for generation in together] == [alone(model, index) for index in range(4)]
@@ -113,7 +114,8 @@ def test_a_stream_gives_each_token_as_it_comes_and_closing_it_frees_both_kinds_o
     model: EncoderDecoder,
 ) -> None:
     engine = Engine(model)
-    pools = (engine.scheduler.blocks, engine.scheduler.source_blocks)
+    pools = [group.pool for group in engine.scheduler.groups]
+    assert len(pools) == 2
     stream = engine.stream(PROMPTS[1], PARAMS[1], source=SOURCES[1])
     first = [next(stream).token for _ in range(5)]
     assert all(pool.num_free < pool.num_blocks for pool in pools)
@@ -207,12 +209,11 @@ def test_the_cache_takes_no_more_than_it_may(cache_bytes: int) -> None:
     engine = Engine(tiny_t5(), cache_bytes=cache_bytes)
     pools = engine.runner.pools
     assert sum(4 * (pool.k.numel() + pool.v.numel()) for pool in pools) <= cache_bytes  # type: ignore[union-attr]
-    assert engine.scheduler.num_slots > 0
-    assert engine.scheduler.num_source_slots > 0
+    assert all(group.num_blocks > 0 for group in engine.scheduler.groups)
 
 
 def test_a_cache_without_room_for_a_block_of_each_kind_is_refused() -> None:
-    with pytest.raises(ConfigError, match="one of a source if the model reads any"):
+    with pytest.raises(ConfigError, match="a block of 16 tokens in each group of layers"):
         Engine(tiny_t5(), cache_bytes=10_000)
 
 
@@ -227,9 +228,12 @@ ARRIVALS = st.lists(
 def test_every_step_keeps_the_budget_and_nobody_waits_for_ever(
     arrivals: list[list[tuple[int, int, int]]], num_blocks: int, num_source_blocks: int
 ) -> None:
+    sizes: Any = {"block_size": 4, "tokens_per_step": 12}
+    of_tokens = Group(num_blocks=num_blocks, **sizes)
+    of_sources = Group(num_blocks=num_source_blocks, is_of_source=True, **sizes)
     scheduler = Scheduler(
-        num_blocks=num_blocks, num_source_blocks=num_source_blocks, block_size=4, tokens_per_step=12,
-        max_requests=3, context_length=32, source_length=9,
+        groups=[of_tokens, of_sources], tokens_per_step=12, max_requests=3, context_length=32, source_length=9,
+        has_prefix_cache=False,
     )  # fmt: skip
     everybody: list[Generation] = []
     while arrivals or scheduler.running or scheduler.waiting:
@@ -242,16 +246,16 @@ def test_every_step_keeps_the_budget_and_nobody_waits_for_ever(
         progress = (oldest.num_computed, len(oldest.ids)) if oldest else None
 
         plan = scheduler.schedule()
-        assert sum(count + g.num_source_pending for g, count in plan.items()) <= 12
-        done = {g for g, count in plan.items() if count == g.num_pending}
+        assert sum(count + g.num_source_pending for g, count in plan.counts.items()) <= 12
+        done = {g for g, count in plan.counts.items() if count == g.num_pending}
         scheduler.update(plan, {g: Choice(7) for g in done})
 
         if oldest:
             assert (oldest.num_computed, len(oldest.ids)) > progress
-        owned = [block for g in everybody for block in g.source_blocks]
-        assert len(set(owned)) == len(owned) == num_source_blocks - scheduler.source_blocks.num_free
-        assert all(4 * len(g.source_blocks) >= len(g.request.source or ()) for g in scheduler.running)
-    assert scheduler.source_blocks.num_free == num_source_blocks
+        owned = [block for g in scheduler.running for block in g.tables[1].blocks]
+        assert len(set(owned)) == len(owned) == of_sources.pool.num_in_use
+        assert all(4 * len(g.tables[1].blocks) >= len(g.request.source or ()) for g in scheduler.running)
+    assert scheduler.num_blocks_in_use == 0
     for generation in everybody:
         request = generation.request
         room = min(32, num_blocks * 4) - len(request.tokens)

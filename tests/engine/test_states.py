@@ -62,10 +62,10 @@ def test_whoever_lost_its_blocks_begins_with_an_empty_state(monkeypatch: pytest.
     model = hybrid("gru")
     state_bytes, block_bytes = 3 * 16 * 4, 4 * 2 * 16 * 4
     cramped = Engine(model, block_size=4, max_requests=3, cache_bytes=state_bytes + 10 * block_bytes)
-    assert cramped.scheduler.blocks.num_blocks == 10
+    assert cramped.scheduler.groups[0].num_blocks == 10
     preempted = []
-    preempt = cramped.scheduler._preempt_newest
-    monkeypatch.setattr(cramped.scheduler, "_preempt_newest", lambda: preempted.append(1) or preempt())
+    preempt = cramped.scheduler._preempt
+    monkeypatch.setattr(cramped.scheduler, "_preempt", lambda g: preempted.append(g) or preempt(g))
     together = cramped.generate(PROMPTS, GREEDY)
     assert preempted
     for prompt, generation in zip(PROMPTS, together, strict=True):

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import tokenizers
@@ -36,7 +37,7 @@ def says(text: str, *, end: Sequence[int] = (0,)) -> LLM:
 
 
 def num_owned(llm: LLM) -> int:
-    return llm.engine.scheduler.blocks.num_blocks - llm.engine.scheduler.blocks.num_free
+    return llm.engine.scheduler.num_blocks_in_use
 
 
 def test_an_answer_ends_at_the_stop_token_which_is_counted_but_not_shown() -> None:
@@ -293,6 +294,12 @@ def test_a_stop_string_before_the_numbers_went_wrong_ends_an_answer_as_ever() ->
     assert generation.finish_reason == "error"
     assert list(stopped) == []
     assert (stopped.completion.text, stopped.completion.finish_reason) == ("하", "stop")
+
+
+@pytest.mark.parametrize("asked", [{"n": 2}, {"prompt_logprobs": True}], ids=["several", "scores"])
+def test_what_a_completion_has_no_place_for_is_refused(asked: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match="a completion is one text, and has no numbers of its prompt"):
+        tiny_llm().generate("안녕", SamplingParams(**asked))
 
 
 def test_a_request_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,8 +64,7 @@ def test_the_pieces_of_a_stream_are_the_answer_and_closing_it_frees_its_blocks()
     stream = llm.stream("안녕", SamplingParams(seed=1, ignore_eos=True))
     next(stream)
     stream.close()
-    for pool in (llm.engine.scheduler.blocks, llm.engine.scheduler.source_blocks):
-        assert pool.num_free == pool.num_blocks
+    assert llm.engine.scheduler.num_blocks_in_use == 0
 
 
 def test_a_chat_is_rendered_for_the_encoder_to_read() -> None:

@@ -3,28 +3,42 @@
 Five nouns, one file each, in the order of a request's journey:
 
     request     what is asked (Request) and how far it has come (Generation)
-    blocks      who owns which piece of the cache
+    blocks      who owns which piece of the cache; `groups` of layers hold tables of them, `prefix` finds them again
     scheduler   which requests run in this step, and how many tokens of each
-    runner      one unpadded forward of the model for all of them; sampling picks each next token
-    engine      the loop: schedule, run, update
+    runner      one unpadded forward of the model for all of them; sampling picks each next token, of those
+                that penalties and rules leave
+    engine      the loop: schedule, run, update; `async_engine`, the same behind an event loop
 
-`Engine` is loaded on first use: the other names need no torch.
+`Engine` and `AsyncEngine` are loaded on first use: the other names need no torch.
 """
 
 from typing import TYPE_CHECKING
 
 from malmoi.engine.params import SamplingParams
 from malmoi.engine.request import Attachment, Candidate, Choice, Generation, Request
+from malmoi.engine.rules import LogitsRule
 
 if TYPE_CHECKING:
+    from malmoi.engine.async_engine import AsyncEngine
     from malmoi.engine.engine import Engine
 
-__all__ = ["Attachment", "Candidate", "Choice", "Engine", "Generation", "Request", "SamplingParams"]
+__all__ = [
+    "AsyncEngine",
+    "Attachment",
+    "Candidate",
+    "Choice",
+    "Engine",
+    "Generation",
+    "LogitsRule",
+    "Request",
+    "SamplingParams",
+]
 
 
 def __getattr__(name: str) -> object:
-    if name != "Engine":
+    if name not in ("AsyncEngine", "Engine"):
         raise AttributeError(f"module 'malmoi.engine' has no attribute {name!r}")
+    from malmoi.engine.async_engine import AsyncEngine
     from malmoi.engine.engine import Engine
 
-    return Engine
+    return {"AsyncEngine": AsyncEngine, "Engine": Engine}[name]

@@ -8,19 +8,27 @@ Read next: `malmoi/llm/`, which puts text around it.
 from collections.abc import Generator, Iterable, Sequence
 
 from malmoi.core.errors import ConfigError, RequestError
+from malmoi.engine.groups import Group, Kind, num_blocks_held
 from malmoi.engine.params import SamplingParams
 from malmoi.engine.request import Choice, Generation, Request
 from malmoi.engine.runner import Runner
 from malmoi.engine.scheduler import Scheduler
+from malmoi.nn.cache import CacheSpec, KeyValueSpec, PagedCache
+from malmoi.nn.int8_cache import Int8PagedCache
 from malmoi.nn.multimodal import Multimodal
 from malmoi.nn.stack import Decoder, EncoderDecoder
+
+_PAGED_CACHES: dict[str | None, type[PagedCache]] = {None: PagedCache, "int8": Int8PagedCache}
 
 
 class Engine:
     """Generates for many requests at once, with any model that has `hidden`, `head` and `cache_specs`.
 
-    An encoder-decoder reads the `source` of a request in its first step, and then goes on from its tokens. A layer with
-    a window is given room for the whole context, as any other: what has left the window is not yet given back.
+    An encoder-decoder reads the `source` of a request in its first step, and then goes on from its tokens. Layers with
+    a window keep no more than that of a sequence, however long it grows.
+
+    What was computed of a prompt or an answer is used again where another request begins with the same tokens and
+    images.
 
     Args:
         model: used as it is, weights included; nothing is copied.
@@ -30,6 +38,10 @@ class Engine:
         block_size: tokens a cache block.
         cache_bytes: the most memory that the cache takes; less if `max_requests` full contexts need less. Recurrent
             states, one a running request, take their part first; the rest is shared by tokens and sources.
+        prefix_caching: whether to use again what was computed of common beginnings. Recurrent models, whose states
+            have no beginnings, and encoder-decoders do without.
+        cache_dtype: "int8" keeps keys and values in 8 bits, in half the memory of bf16 and not quite as exactly; None:
+            in the precision of the activations.
 
     A wrong request is refused when it comes in. One whose logits turn out not to be finite ends alone, with the
     `finish_reason` "error"; neither disturbs the others. One thread at a time.
@@ -50,6 +62,8 @@ class Engine:
         tokens_per_step: int | None = None,
         block_size: int = 16,
         cache_bytes: int = 2**30,
+        prefix_caching: bool = True,
+        cache_dtype: str | None = None,
     ) -> None:
         if isinstance(model, EncoderDecoder) and not model.has_token_source:
             raise ConfigError(
@@ -65,44 +79,31 @@ class Engine:
                 "have room for a token of every request. Raise tokens_per_step or lower max_requests."
             )
         self.model = model
-        specs, element_size = model.cache_specs(), (model.compute_dtype or model.dtype).itemsize
-        state_bytes = max_requests * sum(spec.bytes_per_sequence(element_size) for spec in specs)
-        block_bytes, source_block_bytes = (
-            block_size * sum(s.bytes_per_token(element_size) for s in specs if s.is_of_source == is_of_source)
-            for is_of_source in (False, True)
-        )
-        least = state_bytes + block_bytes + source_block_bytes
-        if least > cache_bytes:
+        if cache_dtype not in _PAGED_CACHES:
             raise ConfigError(
-                f"{cache_bytes=} is less than {least}: what one block of {block_size} tokens, one of a source if the "
-                f"model reads any, and the recurrent states of {max_requests} requests take. Give more, or lower "
-                "max_requests."
+                f"{cache_dtype=} is unknown. Use 'int8', or None for the precision of the activations."
             )
-        num_blocks, num_source_blocks = (
-            max_requests * -(-length // block_size) for length in (model.max_positions, source_length)
-        )
-        room = cache_bytes - state_bytes
-        wanted = num_blocks * block_bytes + num_source_blocks * source_block_bytes
-        if wanted > room:  # both kinds give way in proportion, and each keeps a block
-            share = num_source_blocks * (room - block_bytes) // wanted
-            num_source_blocks = min(num_source_blocks, max(1, share))
-            num_blocks = min(num_blocks, (room - num_source_blocks * source_block_bytes) // block_bytes)
-        self.scheduler = Scheduler(
-            num_blocks=num_blocks,
-            num_source_blocks=num_source_blocks,
+        paged_cache = _PAGED_CACHES[cache_dtype]
+        specs, element_size = model.cache_specs(), (model.compute_dtype or model.dtype).itemsize
+        groups = _groups(
+            specs,
+            paged_cache,
+            element_size=element_size,
+            lengths=(model.max_positions, source_length),
+            cache_bytes=cache_bytes,
+            max_requests=max_requests,
             block_size=block_size,
+            tokens_per_step=tokens_per_step,
+        )
+        self.scheduler = Scheduler(
+            groups=groups,
             tokens_per_step=tokens_per_step,
             max_requests=max_requests,
             context_length=model.max_positions,
             source_length=source_length,
+            has_prefix_cache=prefix_caching and all(spec.is_shareable for spec in specs),
         )
-        self.runner = Runner(
-            model,
-            num_blocks=num_blocks,
-            num_source_blocks=num_source_blocks,
-            block_size=block_size,
-            num_state_slots=max_requests,
-        )
+        self.runner = Runner(model, groups=groups, num_state_slots=max_requests, paged_cache=paged_cache)
 
     def step(self) -> None:
         """Advance every running generation; each that has seen all of its ids gets a token.
@@ -111,8 +112,7 @@ class Engine:
         """
         try:
             plan = self.scheduler.schedule()
-            outcomes = self.runner.run(plan)
-            self.scheduler.update(plan, outcomes)
+            self.scheduler.update(plan, *self.runner.run(plan))
         except BaseException:
             self.scheduler.preempt_all()  # recurrent states may have seen tokens that nobody has counted
             raise
@@ -145,6 +145,8 @@ class Engine:
     ) -> list[Generation]:
         """Go on from each prompt, all at once; `params` are for all or one a prompt.
 
+        One generation for each prompt comes back; with `SamplingParams.n`, it has the others as its `siblings`.
+
         For an encoder-decoder, `sources` are what it reads, one a prompt. Raises as `add` does, before anything has
         started, and RequestError as soon as one has an error: `add` and `step` keep what the others have.
         """
@@ -152,13 +154,14 @@ class Engine:
         for request in requests:
             self.check(request)
         generations = [self.queue(request) for request in requests]
+        everybody = [one for generation in generations for one in (generation, *generation.siblings)]
         try:
-            while any(generation.finish_reason is None for generation in generations):
+            while any(generation.finish_reason is None for generation in everybody):
                 self.step()
-                for generation in generations:
+                for generation in everybody:
                     generation.raise_if_failed()
         finally:
-            for generation in generations:
+            for generation in everybody:
                 self.abort(generation)
         return generations
 
@@ -176,6 +179,10 @@ class Engine:
         """
         [request] = self._requests([prompt], params, stop_ids, None if source is None else [source])
         self.check(request)
+        if request.params.n > 1:
+            raise RequestError(
+                f"n={request.params.n}, and a stream gives one answer. Use `add` and `step`, or n=1."
+            )
         return self._follow(request)
 
     def refresh(self) -> None:
@@ -183,7 +190,7 @@ class Engine:
 
         The features of attachments are the caller's, and stay what the old weights made of an image or a sound.
         """
-        self.scheduler.preempt_all()
+        self.scheduler.forget()
 
     def check(self, request: Request) -> None:
         """Raise RequestError if `request` could never be served."""
@@ -192,6 +199,7 @@ class Engine:
             ("the prompt", request.tokens),
             ("the source", request.source or ()),
             ("logit_bias", request.params.logit_bias),
+            ("stop_ids", request.stop_ids if request.params.min_tokens else ()),
         ):
             for token in ids:
                 if type(token) is not int:
@@ -209,9 +217,10 @@ class Engine:
             raise RequestError(
                 f"logit_bias forbids all {vocab_size} tokens of the vocabulary. Leave one to choose."
             )
-        if request.params.stop:
+        if name := request.params.text_asked():
             raise RequestError(
-                f"stop={request.params.stop!r} is text, and the engine knows only ids. Give stop_ids, or use LLM."
+                f"{name}={getattr(request.params, name)!r} is about text, and the engine knows only ids. Give stop_ids "
+                "or a rule, or use LLM."
             )
         self._check_features(request)
         self.scheduler.check(request)
@@ -274,3 +283,54 @@ class Engine:
             Request(tokens=prompt, source=source, params=p, stop_ids=stops)
             for prompt, source, p in zip(prompts, each_source, params, strict=True)
         ]
+
+
+def _groups(
+    specs: Sequence[CacheSpec],
+    paged_cache: type[PagedCache],
+    *,
+    element_size: int,
+    lengths: tuple[int, int],
+    cache_bytes: int,
+    max_requests: int,
+    block_size: int,
+    tokens_per_step: int,
+) -> list[Group]:
+    """The groups of the layers that keep tokens, with as many blocks as fit beside the recurrent states.
+
+    No more than `max_requests` sequences (and sources) of the `lengths` hold at a time; if that does not fit, all give
+    way in proportion, and each keeps a block.
+    """
+    bytes_of: dict[Kind, int] = {}  # of a block
+    for spec in specs:
+        if isinstance(spec, KeyValueSpec):
+            kind = (spec.window, spec.is_of_source)
+            bytes_of[kind] = bytes_of.get(kind, 0) + block_size * paged_cache.bytes_per_token(
+                spec, element_size
+            )
+    state_bytes = max_requests * sum(spec.bytes_per_sequence(element_size) for spec in specs)
+    least = state_bytes + sum(bytes_of.values())
+    if least > cache_bytes:
+        raise ConfigError(
+            f"{cache_bytes=} is less than {least}: what a block of {block_size} tokens in each group of layers, and "
+            f"the recurrent states of {max_requests} requests take. Give more, or lower max_requests."
+        )
+    wanted = {
+        (window, is_of_source): max_requests
+        * num_blocks_held(
+            lengths[is_of_source], block_size=block_size, window=window, tokens_per_step=tokens_per_step
+        )
+        for window, is_of_source in bytes_of
+    }
+    spare = cache_bytes - least
+    wanted_spare = sum((wanted[kind] - 1) * bytes_of[kind] for kind in wanted)
+    return [
+        Group(
+            num_blocks=1 + (wanted[kind] - 1) * min(spare, wanted_spare) // max(wanted_spare, 1),
+            block_size=block_size,
+            tokens_per_step=tokens_per_step,
+            window=kind[0],
+            is_of_source=kind[1],
+        )
+        for kind in wanted
+    ]

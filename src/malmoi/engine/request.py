@@ -8,10 +8,14 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from malmoi.core.errors import RequestError
+from malmoi.engine.blocks import Table
 from malmoi.engine.params import SamplingParams
+from malmoi.engine.rules import LogitsRule
 
 if TYPE_CHECKING:
     import torch
@@ -51,16 +55,26 @@ class Failure(NamedTuple):
 class Attachment:
     """Features that stand in the place of a request's tokens from `start` on, one for each: an image or a sound.
 
-    `features` (P, D) are what `Multimodal.encode` makes, with the weights that the model had then.
+    `features` (P, D) are what `Multimodal.encode` makes, with the weights that the model had then. `digest` tells them
+    from all others, so that a prompt with the same image is found in the cache; None: one of the features is made.
     """
 
     start: int
     features: "torch.Tensor"
+    digest: bytes | None = None
 
     @property
     def end(self) -> int:
         """The first token behind them."""
         return self.start + len(self.features)
+
+    @cached_property
+    def content_key(self) -> bytes:
+        """What tells its features from others."""
+        if self.digest is not None:
+            return self.digest
+        numbers = self.features.detach().cpu().double().numpy()  # of any precision, without loss
+        return blake2b(numbers.tobytes(), digest_size=32).digest()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,7 +82,10 @@ class Request:
     """Ids to go on from; kept as tuples. The engine knows no end-of-text: what ends the answer are `stop_ids`.
 
     `attachments` are in the order in which they stand among `tokens`. `source` is what an encoder reads, for a model
-    that has one; `tokens` are then the first of the decoder's.
+    that has one; `tokens` are then the first of the decoder's. `rule` says which tokens may come next; it stays as it
+    is, each generation goes on with a copy. A lower `priority` goes first; what it is worth, and why
+    a higher one still has its turn, the scheduler says. Requests share what is cached of a common beginning only if
+    they have the same `salt`: give each tenant one.
     """
 
     tokens: Sequence[int]
@@ -76,6 +93,9 @@ class Request:
     source: Sequence[int] | None = None
     params: SamplingParams = field(default_factory=SamplingParams)
     stop_ids: frozenset[int] = frozenset()
+    rule: LogitsRule | None = None
+    priority: int = 0
+    salt: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tokens", tuple(self.tokens))
@@ -90,31 +110,41 @@ class Generation:
 
     Attributes:
         request: what was asked.
+        siblings: the others of the same request, if it asks for `n`. They begin when its prompt has been computed.
         ids: the prompt and, after it, what was generated.
         choices: one for each generated token.
+        prompt_choices: one for each token of the prompt but the first, if the request asks for `prompt_logprobs`; their
+            probability is the model's own.
         finish_reason: None while it goes on.
         error: why no token could be chosen, where that is what ended it.
         num_computed: how many of `ids` have their keys and values in the cache.
-        blocks: the cache blocks it owns, in the order of its positions.
-        source_blocks: those that it owns for the keys and values of its source.
+        num_cached: how many tokens of the prompt were found in the cache, and not computed for it.
+        rank: who goes first: the lower, in all that the scheduler decides.
+        tables: the cache blocks that it holds, a table for each group of layers.
+        keys: those of its blocks, as far as they were asked for (`prefix.py`).
         state_slot: where its recurrent states are kept, while it runs.
+        rule: the request's, in the state to which `tokens` have brought it.
         uniform: the number in [0, 1) that the next token is drawn by, of a source of its own, so that what runs beside
             it does not matter. It stays until a token has come, so a step that failed is computed again as it was.
         started_at: when it was added, as `time.perf_counter` says it (seconds).
         token_times: seconds from then to each generated token.
     """
 
-    def __init__(self, request: Request) -> None:
-        self.request = request
+    def __init__(self, request: Request, *, rank: tuple[int, int] = (0, 0), index: int = 0) -> None:
+        self.request, self.rank = request, rank
+        self.siblings: list[Generation] = []
         self.ids = list(request.tokens)
         self.choices: list[Choice] = []
+        self.prompt_choices: list[Choice] = []
         self.finish_reason: FinishReason | None = None
         self.error: str | None = None
-        self.num_computed = 0
-        self.blocks: list[int] = []
-        self.source_blocks: list[int] = []
+        self.num_computed = self.num_cached = 0
+        self.tables: list[Table] = []
+        self.keys: list[bytes] = []
         self.state_slot: int | None = None
-        self._random = random.Random(request.params.seed)
+        self.rule = None if request.rule is None else request.rule.copy()
+        seed = request.params.seed
+        self._random = random.Random(None if seed is None else seed + index)
         self.uniform = self._random.random()
         self.started_at = time.perf_counter()
         self.token_times: list[float] = []
@@ -130,6 +160,17 @@ class Generation:
         return 0 if self.num_computed else len(self.request.source or ())
 
     @property
+    def is_scoring(self) -> bool:
+        """Whether the model still has to say how likely some of the prompt is."""
+        is_asked = self.request.params.prompt_logprobs is not False
+        return is_asked and len(self.prompt_choices) < len(self.request.tokens) - 1
+
+    @property
+    def unborn(self) -> "list[Generation]":
+        """The siblings that begin with the next token: those that have none, and whom nobody has given up."""
+        return [g for g in self.siblings if not g.choices and g.finish_reason is None]
+
+    @property
     def tokens(self) -> list[int]:
         """The generated ids, a final stop id included."""
         return self.ids[len(self.request.tokens) :]
@@ -138,6 +179,8 @@ class Generation:
         """Add the next token (mutates: the scheduler's business)."""
         self.ids.append(choice.token)
         self.choices.append(choice)
+        if self.rule is not None:
+            self.rule.advance(choice.token)
         self.token_times.append(time.perf_counter() - self.started_at)
         self.uniform = self._random.random()
 

@@ -4,15 +4,21 @@ The tokens of all generations lie end to end in one row (1, T), whatever their l
 shares the pass with prompts (Yu et al. 2022, OSDI, section 3: "selective batching"). Read next: `sampling.py`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate, chain
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from malmoi.engine.blocks import Table
+from malmoi.engine.groups import Group, Kind
 from malmoi.engine.request import Choice, Failure, Generation
 from malmoi.engine.sampling import sample
-from malmoi.nn.cache import KeyValueSpec, PagedCache, PagedStep
+from malmoi.engine.scheduler import Plan
+from malmoi.engine.scoring import score
+from malmoi.nn.cache import BlockTables, CacheSpec, KeyValueSpec, PagedCache, PagedStep
 from malmoi.nn.context import Context
 from malmoi.nn.splice import Splice
 from malmoi.nn.stack import Decoder, EncoderDecoder
@@ -20,7 +26,9 @@ from malmoi.nn.state import StatePool, StateStep
 
 
 class Runner:
-    """Owns the cache's memory and calls the model; who owns which block and state, the scheduler says.
+    """Owns the cache's memory, in pools of the kind `paged_cache`, and calls the model.
+
+    Who owns which block and state, the scheduler says.
 
     The weights are the model's own, never copied: what training changes, the next step uses.
     """
@@ -29,89 +37,116 @@ class Runner:
         self,
         model: Decoder | EncoderDecoder,
         *,
-        num_blocks: int,
-        block_size: int,
+        groups: Sequence[Group],
         num_state_slots: int,
-        num_source_blocks: int = 0,
+        paged_cache: type[PagedCache] = PagedCache,
     ) -> None:
-        self.model = model
-        self.block_size = block_size
-        self.specs = model.cache_specs()
+        self.model, self.groups = model, groups
         self.no_states = torch.empty(1, 0, 0)
-        dtype, device = model.compute_dtype or model.dtype, model.device
+        self.specs = model.cache_specs()
+        memory: Any = {"dtype": model.compute_dtype or model.dtype, "device": model.device}
+        num_slots = {group.kind: group.num_blocks * group.block_size for group in groups}
         self.pools = [
-            PagedCache(
-                (num_source_blocks if spec.is_of_source else num_blocks) * block_size,
-                spec,
-                dtype=dtype,
-                device=device,
-            )
+            paged_cache(num_slots[spec.window, spec.is_of_source], spec, **memory)
             if isinstance(spec, KeyValueSpec)
-            else StatePool(num_state_slots, spec, dtype=dtype, device=device)
+            else StatePool(num_state_slots, spec, **memory)
             for spec in self.specs
         ]
 
     @torch.inference_mode()
-    def run(self, plan: Mapping[Generation, int]) -> dict[Generation, Choice | Failure]:
-        """Show the model `plan[generation]` pending ids of each; choose a token where none is left pending.
+    def run(self, plan: Plan) -> tuple[dict[Generation, Choice | Failure], dict[Generation, list[Choice]]]:
+        """Show the model pending ids of each generation; choose a token where none is left pending.
 
-        A generation whose logits allow no choice gets a `Failure`; the others get what they get without it.
+        Siblings that have waited for a prompt get a token of their own from the same logits. A generation whose logits
+        allow no choice gets a `Failure`; the others get what they get without it. The second mapping has what the model
+        says of the tokens of prompts, where that was asked for.
 
         Writes into the cache what the model keeps of what was shown, and reads what came before.
         """
-        if not plan:
-            return {}
-        hidden = self.model.hidden(*self._inputs(plan))[0]
-        ends = accumulate(plan.values())
-        rows = {
-            g: end - 1 for (g, count), end in zip(plan.items(), ends, strict=True) if count == g.num_pending
-        }
+        self._copy(plan)
+        if not plan.counts:
+            return {}, {}
+        hidden = self.model.hidden(*self._inputs(plan.counts))[0]
+        ends = list(accumulate(plan.counts.values()))
+        rows: list[int] = []
+        choosing: list[Generation] = []
+        scores = {}
+        for (generation, count), end in zip(plan.counts.items(), ends, strict=True):
+            if generation.is_scoring:
+                scores[generation] = self._score(generation, hidden[end - count : end])
+            if count == generation.num_pending:
+                family = [generation, *generation.unborn]
+                choosing += family
+                rows += [end - 1] * len(family)
         if not rows:  # only pieces of prompts
-            return {}
-        logits = self.model.head(hidden[list(rows.values())])
-        return dict(zip(rows, sample(logits, list(rows)), strict=True))
+            return {}, scores
+        each, which = np.unique(rows, return_inverse=True)
+        logits = self.model.head(hidden[each])
+        if len(each) < len(rows):
+            logits = logits[which]
+        return dict(zip(choosing, sample(logits, choosing), strict=True)), scores
 
-    def _inputs(self, plan: Mapping[Generation, int]) -> tuple[Tensor, Context]:
+    def _score(self, generation: Generation, hidden: Tensor) -> list[Choice]:
+        """Of the tokens of a prompt that come after each of those in `hidden`."""
+        start, params = generation.num_computed, generation.request.params
+        tokens = generation.request.tokens[start + 1 : start + 1 + len(hidden)]
+        num_top = 0 if params.prompt_logprobs is True else params.prompt_logprobs
+        return score(self.model.head, hidden, tokens, num_top=num_top)
+
+    def _copy(self, plan: Plan) -> None:
+        """Let blocks and states begin as others are, before anything is written."""
+        device = self.model.device
+        slots: dict[Kind | None, Tensor] = {}
+        for group, copies in zip(self.groups, plan.copies, strict=True):
+            if copies:
+                blocks = torch.tensor([list(copies), list(copies.values())])[..., None] * group.block_size
+                slots[group.kind] = (blocks + torch.arange(group.block_size)).flatten(1).to(device)
+        if plan.state_copies:
+            slots[None] = torch.tensor(
+                [list(plan.state_copies), list(plan.state_copies.values())], device=device
+            )
+        for spec, pool in zip(self.specs, self.pools, strict=True):
+            if (kind := _kind(spec)) in slots:
+                pool.copy(*slots[kind])
+
+    def _inputs(self, counts: dict[Generation, int]) -> tuple[Tensor, Context]:
         """This step's tokens, where each one stands, and what is cached of those before.
 
         One that decodes its 6th token beside one that prefills 3: positions 5 | 0 1 2, lengths 6 | 3 3 3.
         """
-        tokens: list[int] = []
-        positions: list[int] = []
-        lengths: list[int] = []
-        for generation, count in plan.items():
-            start, end = generation.num_computed, generation.num_computed + count
-            tokens += generation.ids[start:end]
-            positions += range(start, end)
-            lengths += [end] * count
         device = self.model.device
-        offsets = torch.tensor([0, *accumulate(plan.values())])
-        seen = [self._slots(g.blocks, g.num_computed + count) for g, count in plan.items()]
-        paged, states = self._paged_step(seen, plan.values(), offsets), self._state_step(plan, offsets)
-        source, of_source = None, paged
-        if isinstance(self.model, EncoderDecoder):
-            source = self._encode(self.model, plan)
-            seen = [self._slots(g.source_blocks, len(g.request.source or ())) for g in plan]
-            of_source = self._paged_step(seen, [g.num_source_pending for g in plan], offsets)
+        starts = np.array([generation.num_computed for generation in counts])
+        new = np.array(list(counts.values()))
+        offsets = _offsets(new)
+        tokens = list(
+            chain.from_iterable(g.ids[g.num_computed : g.num_computed + count] for g, count in counts.items())
+        )
+        steps: dict[Kind | None, PagedStep] = {
+            group.kind: self._source_step(number, counts, offsets)
+            if group.is_of_source
+            else self._paged_step(group, [g.tables[number] for g in counts], starts, new, offsets)
+            for number, group in enumerate(self.groups)
+        }
+        states = self._state_step(counts, offsets)
         context = Context(
-            positions=torch.tensor([positions], device=device),
-            sequence_lengths=torch.tensor([lengths], device=device),
+            positions=torch.from_numpy(_places(starts, new))[None].to(device),
+            sequence_lengths=torch.from_numpy(np.repeat(starts + new, new))[None].to(device),
             caches=[
-                pool.at(states)
-                if isinstance(pool, StatePool)
-                else pool.at(of_source if spec.is_of_source else paged)
+                pool.at(states) if isinstance(pool, StatePool) else pool.at(steps[_kind(spec)])
                 for spec, pool in zip(self.specs, self.pools, strict=True)
             ],
-            source=source,
-            splice=self._splice(plan),
+            source=self._encode(self.model, counts) if isinstance(self.model, EncoderDecoder) else None,
+            splice=self._splice(counts),
         )
         return torch.tensor([tokens], device=device), context
 
-    def _splice(self, plan: Mapping[Generation, int]) -> Splice | None:
+    def _splice(self, counts: dict[Generation, int]) -> Splice | None:
         """The part of each attachment that stands among this step's tokens; None without any."""
+        if not any(generation.request.attachments for generation in counts):
+            return None
         device, dtype = self.model.device, self.model.dtype
         is_placeholder, features = [], []
-        for generation, count in plan.items():
+        for generation, count in counts.items():
             start, end = generation.num_computed, generation.num_computed + count
             here = [False] * count
             for attachment in generation.request.attachments:
@@ -125,9 +160,9 @@ class Runner:
             return None
         return Splice(torch.tensor([is_placeholder], device=device), torch.cat(features))
 
-    def _encode(self, model: EncoderDecoder, plan: Mapping[Generation, int]) -> Tensor:
+    def _encode(self, model: EncoderDecoder, counts: dict[Generation, int]) -> Tensor:
         """The encoder's states of the sources that it has not read yet; they lie end to end, as tokens do."""
-        sources = [g.request.source for g in plan if g.num_source_pending and g.request.source]
+        sources = [g.request.source for g in counts if g.num_source_pending and g.request.source]
         if not sources:
             return self.no_states
         device = model.device
@@ -136,27 +171,60 @@ class Runner:
         self.no_states = states.new_empty(1, 0, states.shape[-1])  # what a step without a new source has
         return states
 
-    def _paged_step(self, read: list[Tensor], num_new: Iterable[int], offsets: Tensor) -> PagedStep:
-        """Where all keys that are seen lie, and where the last ones of each generation, the new ones, go."""
-        write = [slots[len(slots) - new :] for slots, new in zip(read, num_new, strict=True)]
-        device = self.model.device
+    def _source_step(self, number: int, counts: dict[Generation, int], offsets: Tensor) -> PagedStep:
+        """As `_paged_step`, of the sources: all of one that is read in this step is new, nothing of the others."""
+        new = np.array([generation.num_source_pending for generation in counts])
+        lengths = np.array([len(generation.request.source or ()) for generation in counts])
+        tables = [generation.tables[number] for generation in counts]
+        return self._paged_step(self.groups[number], tables, lengths - new, new, offsets)
+
+    def _paged_step(
+        self, group: Group, tables: Sequence[Table], starts: np.ndarray, new: np.ndarray, offsets: Tensor
+    ) -> PagedStep:
+        """Where all keys that are seen lie, and where those of each sequence's `new` tokens from `starts` on go."""
+        size, device = group.block_size, self.model.device
+        firsts = np.array([table.first for table in tables])
+        blocks = np.zeros((len(tables), max(len(table.blocks) for table in tables)), dtype=np.int32)
+        for row, table in zip(blocks, tables, strict=True):
+            row[: len(table.blocks)] = table.blocks
+        begin = starts - firsts * size  # counted from the first position in the table
+        end = begin + new
+        sequence, place = np.repeat(np.arange(len(tables)), new), _places(begin, new)
+        write = blocks[sequence, place // size].astype(np.int64) * size + place % size
+        seen_from = np.zeros_like(begin) if group.window is None else np.maximum(0, begin - group.window + 1)
+        slots = (blocks[:, :, None] * np.int64(size) + np.arange(size)).reshape(len(tables), -1)
+        column = np.arange(slots.shape[1])
+        read = slots[(column >= seen_from[:, None]) & (column < end[:, None])]
         return PagedStep(
-            write=torch.cat(write).to(device),
-            read=torch.cat(read).to(device),
+            write=torch.from_numpy(write).to(device),
+            read=torch.from_numpy(read).to(device),
             query_offsets=offsets,
-            key_offsets=torch.tensor([0, *accumulate(map(len, read))]),
+            key_offsets=_offsets(end - seen_from),
+            blocks=BlockTables(torch.from_numpy(blocks), torch.from_numpy(end.astype(np.int32)), size),
         )
 
-    def _state_step(self, plan: Mapping[Generation, int], offsets: Tensor) -> StateStep:
+    def _state_step(self, counts: dict[Generation, int], offsets: Tensor) -> StateStep:
         """The slots of the step's states; one that was preempted begins again."""
         device = self.model.device
         return StateStep(
-            slots=torch.tensor([generation.state_slot for generation in plan], device=device),
-            is_new=torch.tensor([generation.num_computed == 0 for generation in plan], device=device),
+            slots=torch.tensor([generation.state_slot for generation in counts], device=device),
+            is_new=torch.tensor([generation.num_computed == 0 for generation in counts], device=device),
             offsets=offsets,
         )
 
-    def _slots(self, blocks: Sequence[int], length: int) -> Tensor:
-        """The slots of the first `length` positions in `blocks`: block 7 of 4 slots is 28 29 30 31."""
-        firsts = torch.tensor(blocks, dtype=torch.long)[:, None] * self.block_size
-        return (firsts + torch.arange(self.block_size)).flatten()[:length]
+
+def _kind(spec: CacheSpec) -> Kind | None:
+    """Which group a layer belongs to; None: it keeps a state."""
+    return (spec.window, spec.is_of_source) if isinstance(spec, KeyValueSpec) else None
+
+
+def _offsets(lengths: np.ndarray) -> Tensor:
+    """Where each of some neighbours begins, and where the last ends."""
+    return torch.from_numpy(np.concatenate([[0], lengths.cumsum()]))
+
+
+def _places(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """From each start, as many numbers as its length says, end to end: from 5 one and from 0 three are 5 0 1 2."""
+    ends = lengths.cumsum()
+    places: np.ndarray = np.arange(lengths.sum()) + np.repeat(starts - (ends - lengths), lengths)
+    return places

@@ -5,59 +5,100 @@ model some of them. Prompts are long stretches of them, shown in chunks; decodin
 generation is a prompt again (Agrawal et al. 2023, arXiv:2308.16369, section 4). Read next: `runner.py`.
 """
 
-from collections import deque
+from bisect import insort
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from malmoi.core.errors import RequestError
-from malmoi.engine.blocks import BlockPool
+from malmoi.engine.blocks import BlockPool, Table
+from malmoi.engine.groups import Group, find_prefix
+from malmoi.engine.prefix import extend_keys
 from malmoi.engine.request import Choice, Failure, FinishReason, Generation, Request
+
+PATIENCE = 500
+"""How many steps a level of priority is worth."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a step does.
+
+    `counts`: how many pending ids of which generation the model sees. Before that, `copies` have to be made: in each
+    group of layers, block -> the one whose content it takes over; `state_copies` are slots of states.
+    """
+
+    counts: dict[Generation, int] = field(default_factory=dict)
+    copies: list[dict[int, int]] = field(default_factory=list)
+    state_copies: dict[int, int] = field(default_factory=dict)
+
+
+def _rank(generation: Generation) -> tuple[int, int]:
+    return generation.rank
 
 
 class Scheduler:
-    """First come, first served; the only place that changes a `Generation`.
+    """By priority, then first come, first served; the only place that changes a `Generation`.
 
-    A generation is admitted when the pool has blocks for all its ids, and takes one more block whenever it
-    outgrows them. If there is none left, the newest generation gives all of its blocks back and waits, first in
-    line, to be computed again. The oldest one is never preempted and always fits into the pool alone, so it
-    ends; then the next is the oldest. Nobody starves.
+    Everything goes by rank: a request of priority p is treated as if it had come p * `PATIENCE` steps later. So urgent
+    ones overtake, and nobody starves: only those overtake a request that come within so many steps after it.
+
+    A generation is admitted when there are blocks for what it has to show first, and takes more whenever it outgrows
+    them. If there are none left, the running one of the highest rank gives all of its blocks back and waits, to be
+    computed again; so it does for a request of lower rank that finds no room. Those that run are therefore always the
+    first by rank. The first of all is never preempted and always fits alone, so it ends; then the next is the first.
+
+    What was computed stays findable by its content until the memory is needed. Whoever begins, or begins again, takes
+    over the longest beginning that is there, but for the last of its ids, whose logits it needs.
 
     Decoding goes before prompts, so a long prompt never holds up the answers that are being written.
 
     Whoever runs also owns one slot for the states of recurrent layers; there are as many as may run at a time.
 
     A source is read whole, in the first step of its generation and beside its first ids, and its keys and values stay
-    in blocks of their own. `check` lets in no source that could find no room beside decoding, so it waits for prompts
+    in a group of their own. `check` lets in no source that could find no room beside decoding, so it waits for prompts
     before it, never for ever.
 
-    >>> scheduler = Scheduler(num_blocks=8, block_size=4, tokens_per_step=6, max_requests=4, context_length=32)
+    >>> scheduler = Scheduler(
+    ...     groups=[Group(num_blocks=8, block_size=4, tokens_per_step=6)],
+    ...     tokens_per_step=6, max_requests=4, context_length=32,
+    ... )
     >>> a = scheduler.add(Request(tokens=[1, 2]))
     >>> scheduler.update(scheduler.schedule(), {a: Choice(7)})
     >>> b = scheduler.add(Request(tokens=[1, 2, 3, 4, 5, 6, 7, 8, 9]))
-    >>> list(scheduler.schedule().values())     # a decodes one token beside the first five of b
+    >>> list(scheduler.schedule().counts.values())     # a decodes one token beside the first five of b
     [1, 5]
     """
 
     def __init__(
         self,
         *,
-        num_blocks: int,
-        block_size: int,
+        groups: Sequence[Group],
         tokens_per_step: int,
         max_requests: int,
         context_length: int,
-        num_source_blocks: int = 0,
         source_length: int = 0,
+        has_prefix_cache: bool = True,
     ) -> None:
-        self.block_size = block_size
+        self.groups = tuple(groups)
         self.tokens_per_step = tokens_per_step
         self.max_requests = max_requests
         self.context_length = context_length
         self.source_length = source_length  # the longest that the encoder takes; 0: there is no encoder
-        self.num_slots, self.num_source_slots = num_blocks * block_size, num_source_blocks * block_size
-        self.blocks, self.source_blocks = BlockPool(num_blocks), BlockPool(num_source_blocks)
+        self.has_prefix_cache = has_prefix_cache and bool(groups)
+        self.length_limit = min(
+            [context_length, *(g.room_for(context_length) for g in groups if not g.is_of_source)]
+        )
         self.state_slots = BlockPool(max_requests)
-        self.running: list[Generation] = []  # the oldest first, and all older than those that wait
-        self.waiting: deque[Generation] = deque()
+        self.running: list[Generation] = []  # by rank, as those that wait
+        self.waiting: list[Generation] = []
+        self._num_steps = self._num_added = 0
+        self._state_copies: dict[int, int] = {}
+
+    @property
+    def num_blocks_in_use(self) -> int:
+        """Of all groups together; what is only findable is not in use."""
+        return sum(group.pool.num_in_use for group in self.groups)
 
     def check(self, request: Request) -> None:
         """Raise RequestError if `request` could never be served."""
@@ -66,13 +107,17 @@ class Scheduler:
             raise RequestError("the prompt is empty. Give at least one token.")
         for limit, what in (
             (self.context_length, "the model's context"),
-            (self.num_slots, "the cache (the engine's cache_bytes)"),
+            (self.length_limit, "the cache (the engine's cache_bytes)"),
         ):
             if length >= limit:
                 raise RequestError(
                     f"the prompt has {length} tokens, but {what} has room for {limit}, the answer included. "
                     f"Shorten the prompt to {limit - 1} tokens or fewer."
                 )
+        if type(request.priority) is not int:
+            raise RequestError(
+                f"priority={request.priority!r} is no whole number. Give one; lower goes first."
+            )
         _check_attachments(request)
         self._check_source(request.source)
 
@@ -87,7 +132,11 @@ class Scheduler:
             )
         for limit, what in (
             (self.source_length, "the model's encoder"),
-            (self.num_source_slots, "the cache (the engine's cache_bytes)"),
+            *(
+                (g.room_for(len(source)), "the cache (the engine's cache_bytes)")
+                for g in self.groups
+                if g.is_of_source
+            ),
             (self.tokens_per_step - self.max_requests, "a step (the engine's tokens_per_step)"),
         ):
             if len(source) > limit:
@@ -97,86 +146,199 @@ class Scheduler:
 
     def add(self, request: Request) -> Generation:
         """Queue a request that `check` has let in."""
-        generation = Generation(request)
-        self.waiting.append(generation)
+        arrival = self._num_steps + PATIENCE * request.priority
+        generation, *siblings = (
+            Generation(request, rank=(arrival, self._num_added + index), index=index)
+            for index in range(request.params.n)
+        )
+        self._num_added += request.params.n
+        generation.siblings = siblings
+        insort(self.waiting, generation, key=_rank)
         return generation
 
     def abort(self, generation: Generation) -> None:
-        """End a generation now and free its blocks; one that has ended stays as it is."""
+        """End a generation now and free its blocks, and with it the siblings that wait for its prompt.
+
+        One that has ended stays as it is.
+        """
         if generation.finish_reason is None:
-            if generation in self.waiting:
-                self.waiting.remove(generation)
+            for sibling in generation.unborn:
+                self._finish(sibling, "abort")
             self._finish(generation, "abort")
 
-    def schedule(self) -> dict[Generation, int]:
-        """How many pending ids of which generation the model sees now. Mutates: blocks change hands."""
-        self._grow()
+    def schedule(self) -> Plan:
+        """What the model sees now. Mutates: blocks change hands."""
+        self._num_steps += 1
+        copies: list[dict[int, int]] = [{} for _ in self.groups]
+        self._grow(copies)
         self._admit()
         room = self.tokens_per_step
-        plan = {}
+        counts = {}
         for generation in sorted(self.running, key=lambda g: g.num_pending + g.num_source_pending > 1):
             count = min(generation.num_pending, room - generation.num_source_pending)
             if count > 0:
-                plan[generation] = count
+                counts[generation] = count
                 room -= count + generation.num_source_pending
-        return plan
+        state_copies, self._state_copies = self._state_copies, {}
+        return Plan(counts=counts, copies=copies, state_copies=state_copies)
 
-    def update(self, plan: Mapping[Generation, int], outcomes: Mapping[Generation, Choice | Failure]) -> None:
-        """Note what a step did: ids were computed, and tokens chosen where none was left pending, or could not be."""
-        for generation, count in plan.items():
+    def update(
+        self,
+        plan: Plan,
+        outcomes: Mapping[Generation, Choice | Failure],
+        scores: Mapping[Generation, Sequence[Choice]] = MappingProxyType({}),
+    ) -> None:
+        """Note what a step did: ids were computed, and tokens chosen where none was left pending, or could not be.
+
+        `scores` are of the tokens of prompts behind those that were computed, where they were asked for.
+        """
+        for generation, new in scores.items():
+            generation.prompt_choices[generation.num_computed :] = new
+        for generation, count in plan.counts.items():
             generation.num_computed += count
-            outcome = outcomes.get(generation)
-            if isinstance(outcome, Failure):
-                generation.error = outcome.message
-                self._finish(generation, "error")
-            elif outcome is not None:
-                generation.append(outcome)
-                if reason := self._finish_reason(generation):
-                    self._finish(generation, reason)
+            is_sound = not isinstance(outcomes.get(generation), Failure)
+            if self.has_prefix_cache and is_sound:
+                self._remember(generation, count)
+            family = [generation, *(g for g in generation.unborn if g in outcomes)]
+            for sibling in family[1:]:
+                self._fork(generation, sibling)
+            for one in family:
+                self._take(one, outcomes.get(one))
+            for group, table in zip(self.groups, generation.tables, strict=False):  # none if it has ended
+                group.roll(table, generation.num_computed)
 
     def preempt_all(self) -> None:
-        """Make every generation compute its cache again: what is in it is no longer true."""
+        """Make every generation compute its cache again, but for what is findable in it."""
         while self.running:
-            self._preempt_newest()
+            self._preempt(self.running[-1])
+        self._state_copies = {}
 
-    def _grow(self) -> None:
+    def forget(self) -> None:
+        """Make every generation compute all of its cache again: what is in it is no longer true."""
+        self.preempt_all()
+        for group in self.groups:
+            group.pool.forget()
+
+    def _grow(self, copies: list[dict[int, int]]) -> None:
         for generation in list(self.running):
-            while self._num_missing(generation) and generation in self.running:
-                if self.blocks.num_free:
-                    generation.blocks += self.blocks.allocate(1)
-                else:
-                    self._preempt_newest()
+            while generation in self.running and not self._extend(generation, copies):
+                self._preempt(self.running[-1])
+
+    def _extend(self, generation: Generation, copies: list[dict[int, int]]) -> bool:
+        """Give a generation what it lacks for its next step, if all of it is there.
+
+        Into a block that others hold, too, it must not write: it gets a copy, and they keep the block.
+        """
+        tables = list(zip(self.groups, generation.tables, strict=True))
+        places = [group.shared_place(generation, table) for group, table in tables]
+        missing = [group.num_missing(generation, table) for group, table in tables]
+        if any(
+            count + (place is not None) > group.pool.num_free
+            for count, place, group in zip(missing, places, self.groups, strict=True)
+        ):
+            return False
+        for (group, table), place, count, copy in zip(tables, places, missing, copies, strict=True):
+            if place is not None:
+                [own] = group.pool.allocate(1)
+                copy[own] = table.blocks[place]
+                group.pool.free([table.blocks[place]])
+                table.blocks[place] = own
+            table.blocks += group.pool.allocate(count)
+        return True
 
     def _admit(self) -> None:
-        while self.waiting and len(self.running) < self.max_requests:
-            missing = self._num_missing(self.waiting[0])
-            of_source = -(-self.waiting[0].num_source_pending // self.block_size)
-            if missing > self.blocks.num_free or of_source > self.source_blocks.num_free:
+        while self.waiting:
+            first = self.waiting[0]
+            if len(self.running) < self.max_requests and self._begin(first):
+                del self.waiting[0]
+                insort(self.running, first, key=_rank)
+            elif self.running and self.running[-1].rank > first.rank:
+                self._preempt(self.running[-1])
+            else:
                 break
-            generation = self.waiting.popleft()
-            generation.blocks = self.blocks.allocate(missing)
-            generation.source_blocks = self.source_blocks.allocate(of_source)
-            [generation.state_slot] = self.state_slots.allocate(1)
-            self.running.append(generation)
 
-    def _num_missing(self, generation: Generation) -> int:
-        """How many blocks it lacks for its ids."""
-        return -(-len(generation.ids) // self.block_size) - len(generation.blocks)
+    def _begin(self, generation: Generation) -> bool:
+        """Give a generation its first blocks, if all are there: those found in the cache, and those it lacks."""
+        generation.num_computed, generation.tables = self._find_prefix(generation)
+        tables = list(zip(self.groups, generation.tables, strict=True))
+        missing = [group.num_missing(generation, table) for group, table in tables]
+        if any(
+            count + sum(map(group.pool.is_free, table.blocks)) > group.pool.num_free
+            for count, (group, table) in zip(missing, tables, strict=True)
+        ):
+            generation.num_computed, generation.tables = 0, []
+            return False
+        for count, (group, table) in zip(missing, tables, strict=True):
+            group.pool.share(table.blocks)
+            table.blocks += group.pool.allocate(count)
+        [generation.state_slot] = self.state_slots.allocate(1)
+        if not generation.choices:
+            generation.num_cached = generation.num_computed
+        return True
 
-    def _preempt_newest(self) -> None:
-        generation = self.running[-1]
+    def _find_prefix(self, generation: Generation) -> tuple[int, list[Table]]:
+        if not self.has_prefix_cache or generation.is_scoring:
+            return 0, [Table() for _ in self.groups]
+        block_size = self.groups[0].block_size
+        extend_keys(generation.keys, generation.request, generation.ids, block_size=block_size)
+        num_blocks, tables = find_prefix(
+            self.groups, generation.keys[: (len(generation.ids) - 1) // block_size]
+        )
+        return num_blocks * block_size, tables
+
+    def _remember(self, generation: Generation, num_new: int) -> None:
+        """Make the blocks findable that the last `num_new` ids have filled."""
+        block_size = self.groups[0].block_size
+        filled = range(
+            (generation.num_computed - num_new) // block_size, generation.num_computed // block_size
+        )
+        if not filled:
+            return
+        extend_keys(generation.keys, generation.request, generation.ids, block_size=block_size)
+        for group, table in zip(self.groups, generation.tables, strict=True):
+            for number in filled:
+                group.pool.remember(table.blocks[number - table.first], generation.keys[number])
+
+    def _fork(self, generation: Generation, sibling: Generation) -> None:
+        """Let `sibling` go on from where `generation` is, with the same blocks; without room, from the beginning."""
+        sibling.num_cached, sibling.keys = generation.num_cached, list(generation.keys)
+        sibling.prompt_choices = generation.prompt_choices
+        if len(self.running) == self.max_requests:
+            insort(self.waiting, sibling, key=_rank)
+            return
+        sibling.num_computed = generation.num_computed
+        for group, table in zip(self.groups, generation.tables, strict=True):
+            group.pool.share(table.blocks)
+            sibling.tables.append(Table(table.first, list(table.blocks)))
+        [sibling.state_slot] = self.state_slots.allocate(1)
+        assert generation.state_slot is not None, "it runs"
+        self._state_copies[sibling.state_slot] = generation.state_slot
+        insort(self.running, sibling, key=_rank)
+
+    def _take(self, generation: Generation, outcome: Choice | Failure | None) -> None:
+        if isinstance(outcome, Failure):
+            generation.error = outcome.message
+            self._finish(generation, "error")
+        elif outcome is not None:
+            generation.append(outcome)
+            if reason := self._finish_reason(generation):
+                self._finish(generation, reason)
+
+    def _preempt(self, generation: Generation) -> None:
         self._release(generation)
         generation.num_computed = 0
-        self.waiting.appendleft(generation)
+        insort(self.waiting, generation, key=_rank)
 
     def _finish(self, generation: Generation, reason: FinishReason) -> None:
         generation.finish_reason = reason
+        if generation in self.waiting:
+            self.waiting.remove(generation)
         self._release(generation)
 
     def _release(self, generation: Generation) -> None:
-        self.blocks.free(generation.blocks)
-        self.source_blocks.free(generation.source_blocks)
-        generation.blocks, generation.source_blocks = [], []
+        for group, table in zip(self.groups, generation.tables, strict=False):  # none if it does not run
+            group.pool.free(table.blocks)
+        generation.tables = []
         if generation.state_slot is not None:
             self.state_slots.free([generation.state_slot])
             generation.state_slot = None
@@ -187,7 +349,7 @@ class Scheduler:
         params = generation.request.params
         if generation.ids[-1] in generation.request.stop_ids and not params.ignore_eos:
             return "stop"
-        is_full = len(generation.ids) >= min(self.context_length, self.num_slots)
+        is_full = len(generation.ids) >= self.length_limit
         return "length" if is_full or len(generation.choices) == params.max_tokens else None
 
 

@@ -38,6 +38,11 @@ class Answer:
         at_start: bool,
     ) -> None:
         engine.check(request)
+        if request.params.n > 1 or request.params.prompt_logprobs is not False:
+            raise RequestError(
+                f"n={request.params.n}, prompt_logprobs={request.params.prompt_logprobs!r}: a completion is one text, "
+                "and has no numbers of its prompt. Ask several times, or use Engine, whose generations have both."
+            )
         self.is_finished = False
         self._request, self._engine, self._tokenizer, self._at_start = request, engine, tokenizer, at_start
         self._stream = DecodeStream(tokenizer, at_start=at_start)

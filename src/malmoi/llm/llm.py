@@ -1,7 +1,6 @@
 """`LLM`: prompts and messages to ids, answers back. Read next: `answer.py`, then `engine/engine.py`."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import overload
@@ -13,6 +12,7 @@ from malmoi.llm.answer import Answer, TextStream
 from malmoi.llm.completion import Completion
 from malmoi.llm.media import Media, MediaReader
 from malmoi.llm.parts import without_media
+from malmoi.llm.rules import Rules
 from malmoi.media import ImageProcessor, SoundProcessor
 from malmoi.media.sources import MediaSource
 from malmoi.nn.stack import Decoder, EncoderDecoder
@@ -81,6 +81,7 @@ class LLM:
         self.default_params = default_params or SamplingParams()
         self.engine = Engine(model)
         self._template = template
+        self._rules = Rules(tokenizer, vocab_size=model.vocab_size)
         self._media = MediaReader(model, image_processor=image_processor, sound_processor=sound_processor)
 
     @overload
@@ -194,12 +195,14 @@ class LLM:
         is_text = isinstance(prompt, str)
         ids, attachments = self._with_media(prompt, media)
         has_source = isinstance(self.model, EncoderDecoder)
+        stop_ids = self.stop_ids if is_text else self.stop_ids | self._end_of_turn
         request = Request(
             tokens=self.answer_opening if has_source else ids,
             attachments=attachments,
             source=ids if has_source else None,
-            params=replace(params, stop=()),
-            stop_ids=self.stop_ids if is_text else self.stop_ids | self._end_of_turn,
+            params=params.without_text(),
+            stop_ids=stop_ids,
+            rule=self._rules.rule(params, stop_ids=stop_ids),
         )
         goes_on = is_text and prompt != "" and not has_source
         return Answer(request, self.engine, self.tokenizer, stop_strings=params.stop, at_start=not goes_on)

@@ -2,18 +2,19 @@
 
 `attend(q, key_values, rule)` picks the kernel; `kernels/reference.py` is the same function written as
 mathematics, and `tests/nn/test_attend.py` proves the two equal. Read next: `kernels/rows.py` (rows of one
-length), `kernels/ragged.py` (packed sequences), `attention.py` (who calls this).
+length), `kernels/ragged.py` (packed sequences), `kernels/paged.py` (in a pool), `attention.py` (who calls this).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
 from malmoi.core.errors import ConfigError
-from malmoi.nn.cache import KeyValues, Rows
+from malmoi.nn.cache import KeyValues, PagedView, Rows
+from malmoi.nn.kernels.paged import paged_attention
 from malmoi.nn.kernels.ragged import ragged_attention
 from malmoi.nn.kernels.rows import rows_attention
 
@@ -66,21 +67,16 @@ def attend(
     >>> attend(torch.ones(1, 2, 1, 1), rows, AttentionRule()).flatten()   # itself; the mean of both
     tensor([1., 2.])
     """
+    said: Any = {
+        "is_causal": rule.is_causal,
+        "scale": rule.scale_for(q.shape[-1]),
+        "window": rule.window,
+        "soft_cap": rule.soft_cap,
+        "bias": bias,
+    }
+    if isinstance(key_values, PagedView):
+        return paged_attention(q, key_values, **said)
     k, v = key_values.k.to(q.dtype), key_values.v.to(q.dtype)
-    kernel = (
-        rows_attention
-        if isinstance(key_values, Rows)
-        else partial(
-            ragged_attention, query_offsets=key_values.query_offsets, key_offsets=key_values.key_offsets
-        )
-    )
-    return kernel(
-        q,
-        k,
-        v,
-        is_causal=rule.is_causal,
-        scale=rule.scale_for(q.shape[-1]),
-        window=rule.window,
-        soft_cap=rule.soft_cap,
-        bias=bias,
-    )
+    if isinstance(key_values, Rows):
+        return rows_attention(q, k, v, **said)
+    return ragged_attention(q, k, v, key_values.query_offsets, key_values.key_offsets, **said)

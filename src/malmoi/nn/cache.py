@@ -1,10 +1,11 @@
 """What stores: where a layer's keys and values wait for later queries.
 
 A layer hands its new keys and values to `cache.extend(k, v)` and gets back the `KeyValues` that its queries
-may see. Two shapes come back, and `attend` knows both:
+may see. Three kinds come back, and `attend` knows them all:
 
-    Rows     row b of the queries sees row b of the keys                  (B, S, K, H)
-    Ragged   sequences of any length end to end; offsets say whose is what  (1, S, K, H)
+    Rows        row b of the queries sees row b of the keys                  (B, S, K, H)
+    Ragged      sequences of any length end to end; offsets say whose is what  (1, S, K, H)
+    PagedView   the same sequences, lying anywhere in a pool of slots        (slots, K, H)
 
     DenseLayout, PackedLayout   store nothing: a forward over whole sequences
     DenseCache                  grows with each call; for loops over `model(tokens)`
@@ -16,10 +17,10 @@ Read next: `context`, which carries one of these a layer; `attend`, which reads 
 """
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int32
 from torch import Tensor, nn
 
 from malmoi.nn.state import StateSpec
@@ -54,7 +55,8 @@ class Ragged:
     key_offsets: Int[Tensor, " offsets"]
 
 
-KeyValues = Rows | Ragged
+KeyValues: TypeAlias = "Rows | Ragged | PagedView"
+"""What a layer's queries may see."""
 
 
 @runtime_checkable  # the test runner checks annotations
@@ -168,10 +170,26 @@ class RollingCache:
 
 
 @dataclass(frozen=True)
+class BlockTables:
+    """The blocks in which the keys of each sequence lie, for kernels that read them where they are.
+
+    Row i of `tables` has the blocks of sequence i in the order of its positions, of `block_size` slots each, and behind
+    them anything; its last key is number `lengths[i] - 1` in them. What a window hides may lie before. On the CPU.
+
+    A pool of 4-token blocks, a sequence of 6 tokens in the blocks 7 and 2: `tables = [[7, 2]]`, `lengths = [6]`.
+    """
+
+    tables: Int32[Tensor, "sequences blocks"]
+    lengths: Int32[Tensor, " sequences"]
+    block_size: int
+
+
+@dataclass(frozen=True)
 class PagedStep:
     """Where one step's tokens go in the pool, and where the keys that they may see lie.
 
-    Slots `write` and `read` are on the pool's device, offsets on the CPU as in `Ragged`.
+    Slots `write` and `read` are on the pool's device, offsets on the CPU as in `Ragged`. `blocks` says once more, in
+    whole blocks, what `read` says in slots; without it, keys are gathered.
 
     A pool of 4-token blocks; the engine gave sequence a the blocks 7 and 2, and a decodes its 6th token:
     its keys lie in slots 28 29 30 31 8 9, so `write = [9]`, `read = [28, 29, 30, 31, 8, 9]`,
@@ -182,12 +200,13 @@ class PagedStep:
     read: Int[Tensor, " S"]
     query_offsets: Int[Tensor, " offsets"]
     key_offsets: Int[Tensor, " offsets"]
+    blocks: BlockTables | None = None
 
 
 class PagedCache:
     """One layer's pool of slots (Kwon et al. 2023, arXiv:2309.06180, section 4).
 
-    Who owns which slot is decided outside (`engine/blocks.py`); this class only writes and gathers. Its `dtype`
+    Who owns which slot is decided outside (`engine/blocks.py`); this class only writes, copies and gathers. Its `dtype`
     may be narrower than the model's: keys and values are rounded on the way in.
 
     >>> spec = KeyValueSpec(num_kv_heads=1, head_dim=1)
@@ -197,7 +216,7 @@ class PagedCache:
     ...     query_offsets=torch.tensor([0, 2]), key_offsets=torch.tensor([0, 2]),
     ... )
     >>> new = torch.tensor([5.0, 6.0]).view(1, 2, 1, 1)
-    >>> pool.at(step).extend(new, new).k.flatten(), pool.k[9].item()
+    >>> pool.at(step).extend(new, new).gather().k.flatten(), pool.k[9].item()
     (tensor([5., 6.]), 5.0)
     """
 
@@ -210,24 +229,48 @@ class PagedCache:
             for width in (spec.head_dim, spec.value_width)
         )
 
+    @staticmethod
+    def bytes_per_token(spec: "KeyValueSpec", element_size: int) -> int:
+        """What a layer's slot takes, at `element_size` bytes a number of the model's."""
+        return spec.bytes_per_token(element_size)
+
     def at(self, step: PagedStep) -> "PagedView":
         """This pool as one step sees it: the `LayerCache` to put into the step's `Context`."""
         return PagedView(self, step)
 
+    def write(self, slots: Int[Tensor, " T"], k: Float[Tensor, "T K H"], v: Float[Tensor, "T K Hv"]) -> None:
+        """Store keys and values, one row a slot (mutates the pool)."""
+        self.k.index_copy_(0, slots, k.to(self.k.dtype))
+        self.v.index_copy_(0, slots, v.to(self.v.dtype))
+
+    def read(self, slots: Int[Tensor, " S"]) -> tuple[Float[Tensor, "S K H"], Float[Tensor, "S K Hv"]]:
+        """A copy of what lies in `slots`."""
+        # index_select, not indexing: the same gather in a quarter of the time (bf16: a twentieth).
+        return self.k.index_select(0, slots), self.v.index_select(0, slots)
+
+    def copy(self, to: Int[Tensor, " slots"], source: Int[Tensor, " slots"]) -> None:
+        """Let the slots `to` hold what those of `source` hold (mutates the pool)."""
+        for tensor in (self.k, self.v):
+            tensor.index_copy_(0, to, tensor.index_select(0, source))
+
 
 class PagedView:
-    """A `LayerCache`: the pool under one step's slots. `extend` writes into the pool."""
+    """The pool under one step's slots: a `LayerCache`, and the `KeyValues` that it gives back.
+
+    Sequences are as in `Ragged`, and so are offsets, but keys and values stay where they lie until a kernel asks.
+    """
 
     def __init__(self, pool: PagedCache, step: PagedStep) -> None:
         self.pool, self.step = pool, step
 
-    def extend(self, k: Float[Tensor, "1 T K H"], v: Float[Tensor, "1 T K Hv"]) -> Ragged:
-        pool, step = self.pool, self.step
-        pool.k.index_copy_(0, step.write, k[0].to(pool.k.dtype))
-        pool.v.index_copy_(0, step.write, v[0].to(pool.v.dtype))
-        # index_select, not indexing: the same gather in a quarter of the time (bf16: a twentieth).
-        k, v = pool.k.index_select(0, step.read), pool.v.index_select(0, step.read)
-        return Ragged(k[None], v[None], step.query_offsets, step.key_offsets)
+    def extend(self, k: Float[Tensor, "1 T K H"], v: Float[Tensor, "1 T K Hv"]) -> "PagedView":
+        self.pool.write(self.step.write, k[0], v[0])
+        return self
+
+    def gather(self) -> Ragged:
+        """All keys and values of the step's sequences, copied end to end."""
+        k, v = self.pool.read(self.step.read)
+        return Ragged(k[None], v[None], self.step.query_offsets, self.step.key_offsets)
 
 
 # --- what a layer asks for ---------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from malmoi.nn.attend import AttentionRule, attend
-from malmoi.nn.cache import CachedLayer, KeyValues, KeyValueSpec, LayerCache, Rows
+from malmoi.nn.cache import CachedLayer, KeyValueSpec, LayerCache, PagedView, Ragged, Rows
 from malmoi.nn.context import Context
 from malmoi.nn.linear import Linear
 from malmoi.nn.norm import RMSNorm
@@ -100,12 +100,14 @@ class LatentAttention(CachedLayer):
         cache = context.caches[self.cache_index]
         assert isinstance(cache, LayerCache), "attention stores keys and values, not a state"
         cached = cache.extend(kept, kept[..., :0])
+        if isinstance(cached, PagedView):  # both forms make something of all latents
+            cached = cached.gather()
         form = self.absorbed if self.is_absorbing_cheaper(x, cached) else self.expanded
         out: Tensor = self.out(form(content, rotate_neighbours(turned, rotation), cached).flatten(-2))
         return out
 
     def expanded(
-        self, content: Float[Tensor, "B T N Hc"], turned: Float[Tensor, "B T N Hr"], cached: KeyValues
+        self, content: Float[Tensor, "B T N Hc"], turned: Float[Tensor, "B T N Hr"], cached: Rows | Ragged
     ) -> Float[Tensor, "B T N Hv"]:
         """Make every head's keys and values, and attend."""
         latent, shared_key = self._parts(cached.k.to(content.dtype))
@@ -115,7 +117,7 @@ class LatentAttention(CachedLayer):
         return attend(torch.cat([content, turned], dim=-1), replace(cached, k=k, v=v), self.rule)
 
     def absorbed(
-        self, content: Float[Tensor, "B T N Hc"], turned: Float[Tensor, "B T N Hr"], cached: KeyValues
+        self, content: Float[Tensor, "B T N Hc"], turned: Float[Tensor, "B T N Hr"], cached: Rows | Ragged
     ) -> Float[Tensor, "B T N Hv"]:
         """Multiply queries by what would make the keys, and results by what would make the values.
 
@@ -131,7 +133,7 @@ class LatentAttention(CachedLayer):
         """The latent, and the part of the key that all heads share."""
         return torch.split(kept, [self.kv_rank, self.rope_dim], dim=-1)
 
-    def is_absorbing_cheaper(self, x: Float[Tensor, "B T D"], cached: KeyValues) -> bool:
+    def is_absorbing_cheaper(self, x: Float[Tensor, "B T D"], cached: Rows | Ragged) -> bool:
         """Whether the absorbed form multiplies less, for T queries over S keys in each of some sequences.
 
         A pair of query and key costs it 2 * kv_rank + rope_dim a head, the other form content_dim + rope_dim +

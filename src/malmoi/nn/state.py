@@ -92,6 +92,11 @@ class StatePool:
         """This pool as one step sees it: the `LayerStates` to put into the step's `Context`."""
         return PooledStates(self, step)
 
+    def copy(self, to: Int[Tensor, " slots"], source: Int[Tensor, " slots"]) -> None:
+        """Let the slots `to` hold what those of `source` hold (mutates the pool)."""
+        for state in self.states:
+            state.index_copy_(0, to, state.index_select(0, source))
+
 
 class PooledStates:
     """`LayerStates`: the pool under one step's slots. `write` writes into the pool."""
