@@ -3,6 +3,7 @@
 # make check      lint, types, import contracts, make test
 # make test-all   make check with the slow tests too: what CI runs
 # make bench      the benchmarks, each a ratio to a peer
+# make bench-peers the engine against llama.cpp, OpenVINO, transformers and vLLM: docs/performance.md
 # make families   write docs/families.md anew, after a change of a family's page
 # make install    .venv with the package and all extras (every target above does this first)
 # make lock       resolve anew and rewrite constraints.txt
@@ -23,7 +24,7 @@ INSTALLED := .venv/.installed
 say = @printf '\033[1m== %s\033[0m\n'
 PYTEST := $(BIN)/python -m pytest -n $(TEST_JOBS) --dist worksteal
 
-.PHONY: install chat test check lint types contracts test-all bench families lock clean
+.PHONY: install chat test check lint types contracts test-all bench bench-peers families lock clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -55,7 +56,12 @@ contracts: $(INSTALLED)
 	@$(BIN)/lint-imports
 
 bench: $(INSTALLED)
-	@for file in bench/*.py; do printf '\033[1m== %s\033[0m\n' $$file; $(BIN)/python $$file || exit 1; done
+	@for name in train startup attention; do \
+		printf '\033[1m== bench/%s.py\033[0m\n' $$name; $(BIN)/python bench/$$name.py || exit 1; done
+
+bench-peers: $(INSTALLED)
+	$(say) "bench-peers: long, and longer the first time: an environment for each peer in build/peers"
+	@$(BIN)/python bench/engine.py --write $(ARGS)
 
 families: $(INSTALLED)
 	@$(BIN)/python runs/families.py
@@ -80,7 +86,7 @@ clean:
 	echo 'make: 파이썬 3.11 이상이 필요합니다. 설치하거나 make PYTHON=경로 로 알려 주세요.' >&2; \
 	exit 1
 
-$(INSTALLED): pyproject.toml constraints.txt | .venv/bin/python
+$(INSTALLED): pyproject.toml constraints.txt $(wildcard csrc/*) | .venv/bin/python
 	@$(PIP) install --upgrade 'pip>=25'
 ifneq ($(TORCH_INDEX),)
 	$(say) "install: torch from $(TORCH_INDEX)"

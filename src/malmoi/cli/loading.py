@@ -19,7 +19,7 @@ def load_llm(model: str | None) -> "LLM":
     from malmoi.llm import load
 
     llm = load(model)
-    _use_one_thread_if_small(llm.model)
+    use_one_thread_if_small(llm.model)
     return llm
 
 
@@ -28,7 +28,7 @@ def load_text_encoder(model: str) -> "TextEncoder":
     from malmoi.llm import TextEncoder
 
     encoder = TextEncoder.load(model)
-    _use_one_thread_if_small(encoder.model)
+    use_one_thread_if_small(encoder.model)
     return encoder
 
 
@@ -37,11 +37,11 @@ def load_transcriber(model: str) -> "Transcriber":
     from malmoi.llm.transcribe import Transcriber
 
     transcriber = Transcriber.load(model)
-    _use_one_thread_if_small(transcriber.model)
+    use_one_thread_if_small(transcriber.model)
     return transcriber
 
 
-def _use_one_thread_if_small(model: "Model") -> None:
+def use_one_thread_if_small(model: "Model") -> None:
     """Its matrix products are too short to be shared.
 
     Threads would mostly wait for each other, and on a machine that does other work too, a hundred times longer than

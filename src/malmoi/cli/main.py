@@ -20,6 +20,7 @@ from malmoi import __version__
 from malmoi.core.errors import MalmoiError
 
 VERBS = {
+    "bench": "Measure speed, and what the machine allows. 속도를 재고 한계와 견줍니다.",
     "chat": "Talk with a model. 모델과 이야기합니다.",
     "classify": "Label texts. 글을 분류합니다.",
     "embed": "Turn texts into vectors. 글을 벡터로 바꿉니다.",
