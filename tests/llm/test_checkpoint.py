@@ -83,6 +83,7 @@ def test_default_parameters_are_the_generation_configs(directory: Path) -> None:
     ("keys", "expected"),
     [
         ({"max_new_tokens": 9}, SamplingParams(max_tokens=9)),
+        ({"min_new_tokens": 2, "typical_p": 0.9}, SamplingParams(min_tokens=2, typical_p=0.9)),
         ({"max_length": 4096}, SamplingParams()),  # of prompt and answer together
         ({"suppress_tokens": [5, 7]}, SamplingParams(logit_bias={5: -100, 7: -100})),
         ({"bad_words_ids": [[8]], "suppress_tokens": [5]}, SamplingParams(logit_bias={5: -100, 8: -100})),
@@ -108,6 +109,7 @@ def test_what_sampling_can_do_is_taken_and_no_file_is_refused_for_the_rest(
         ({"temperature": -1.0}, r"temperature=-1\.0: temperature=-1\.0 is out of range"),
         ({"top_p": "0.9"}, "top_p='0.9': top_p='0.9' is out of range"),
         ({"max_new_tokens": 0}, "max_new_tokens=0: max_tokens=0 is out of range"),
+        ({"max_new_tokens": 2, "min_new_tokens": 3}, "min_new_tokens=3: min_tokens=3 is more than max_tokens=2"),
         ({"stop_strings": 3}, "stop_strings=3: "),
         ({"do_sample": "yes"}, "do_sample='yes': this is not of the type bool"),
         ({"eos_token_id": "2"}, "eos_token_id='2': this is neither the id of a token nor a list of them"),

@@ -245,4 +245,4 @@ def test_pairs_of_neighbours_and_of_halves_differ_by_a_permutation() -> None:
     x, positions = torch.randn(2, 5, 3, 8), torch.arange(5).expand(2, -1)
     rotation = Rope(RopeConfig(theta=100.0), head_dim=8)(positions, torch.full_like(positions, 5))
     order = torch.tensor([0, 2, 4, 6, 1, 3, 5, 7])
-    assert torch.equal(rotate_neighbours(x, rotation)[..., order], rotate(x[..., order], rotation))
+    torch.testing.assert_close(rotate_neighbours(x, rotation)[..., order], rotate(x[..., order], rotation))

@@ -3,15 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
-
-import torch
 
 from malmoi.core.errors import CheckpointError, ConfigError, RequestError
 from malmoi.core.files import read_json
 from malmoi.engine import SamplingParams
 from malmoi.llm.llm import LLM, named_token
 from malmoi.models import load_model
+from malmoi.models.checkpoint import Dtype
+from malmoi.nn.packed import prepack
 from malmoi.nn.stack import Decoder, Encoder, EncoderDecoder, Model
 from malmoi.text.tokenizer import Tokenizer
 from malmoi.weights.default import default_model
@@ -24,34 +25,44 @@ _SAMPLING_KEYS = {
     "top_p": "top_p",
     "top_k": "top_k",
     "min_p": "min_p",
+    "typical_p": "typical_p",
     "repetition_penalty": "repetition_penalty",
     "max_new_tokens": "max_tokens",
+    "min_new_tokens": "min_tokens",
     "stop_strings": "stop",
 }
 """The keys of generation_config.json that `SamplingParams` has a field for. What has none is passed over:
 
 num_beams, num_beam_groups, length_penalty, early_stopping, diversity_penalty: how to search for a likelier answer
     than the greedy one. There is no search here, and what is found without is an answer of the same model.
-no_repeat_ngram_size, encoder_no_repeat_ngram_size, encoder_repetition_penalty, min_length, min_new_tokens,
-begin_suppress_tokens, sequence_bias, typical_p, epsilon_cutoff, eta_cutoff: taste, which makes some answers better.
+no_repeat_ngram_size, encoder_no_repeat_ngram_size, encoder_repetition_penalty, min_length, begin_suppress_tokens,
+sequence_bias, epsilon_cutoff, eta_cutoff: taste, which makes some answers better.
 forced_eos_token_id: what stands where an answer is cut off; here it is cut off, and `finish_reason` says so.
 max_length of a decoder: of prompt and answer together, which depends on the prompt; the context bounds it anyway.
 """
 
 
-def load(path_or_hub_id: str | Path | None = None, *, dtype: torch.dtype | None = None) -> LLM:
+def load(
+    path_or_hub_id: str | Path | None = None,
+    *,
+    dtype: Dtype | None = None,
+    engine_options: Mapping[str, Any] = MappingProxyType({}),
+) -> LLM:
     """Load a model directory or a hub id; None: the model that ships with Malmoi.
 
-    `dtype=None` keeps the precision of the file. Stop ids are those of generation_config.json, else of
-    config.json, else the tokenizer's; default parameters those of generation_config.json, as far as there is no search
-    in them. Without `do_sample` a decoder samples and an encoder-decoder is greedy. The latter's answers begin with
-    decoder_start_token_id, else bos_token_id, and forced_bos_token_id, as in `transformers`.
+    `dtype=None` keeps the precision of the file; "bf16", "fp32", "int8" and "int4" are others (`models.load_model`).
+    Weights in bf16 are laid out for this processor where that is faster (`nn.packed.prepack`). Stop ids are those of
+    generation_config.json, else of config.json, else the tokenizer's; default parameters those of
+    generation_config.json, as far as there is no search in them. Without `do_sample` a decoder samples and an
+    encoder-decoder is greedy. The latter's answers begin with decoder_start_token_id, else bos_token_id, and
+    forced_bos_token_id, as in `transformers`.
+    `engine_options` are arguments of `Engine` by name, such as `{"max_requests": 4}`.
     Raises CheckpointError, ConfigError, TokenizerError or HubError, each saying what to do.
 
-    >>> llm = malmoi.load("runs/my-model", dtype=torch.float32)    # doctest: +SKIP
+    >>> llm = malmoi.load("runs/my-model", dtype="int8")    # doctest: +SKIP
     """
     directory = resolve(default_model() if path_or_hub_id is None else path_or_hub_id)
-    model = _text_model(load_model(directory, dtype=dtype))
+    model = prepack(_text_model(load_model(directory, dtype=dtype)))
     tokenizer = Tokenizer.load(directory)
     config, generation = (_Keys.read(directory / name) for name in ("config.json", "generation_config.json"))
     opening = _answer_opening(generation, config) if isinstance(model, EncoderDecoder) else []
@@ -64,6 +75,7 @@ def load(path_or_hub_id: str | Path | None = None, *, dtype: torch.dtype | None 
         answer_opening=opening,
         image_processor=directory,
         sound_processor=directory,
+        engine_options=engine_options,
     )
 
 

@@ -17,7 +17,10 @@ from malmoi.core.errors import CheckpointError, ConfigError
 from malmoi.core.files import read_json, write_json
 from malmoi.models.base import Family
 from malmoi.models.huggingface import ConfigReader
+from malmoi.models.quantized_files import fill_quantized, require_same, take_config, tensors_of, write_config
 from malmoi.models.registry import family_of, find_family
+from malmoi.nn.packed import plain_tensors
+from malmoi.nn.quantized import PRECISIONS, Quantization, quantization_of, quantize
 from malmoi.nn.stack import Model
 from malmoi.weights.files import let_go, read_tensors, write_tensors
 from malmoi.weights.hub import resolve
@@ -49,26 +52,41 @@ def load_config(directory: str | Path) -> Any:
     return _read_config(Path(directory))[1]
 
 
+Dtype = torch.dtype | str
+"""A precision to load in: PyTorch's own, or "bf16", "fp32", or that of packed weights, "int8" or "int4"."""
+
+_SHORT = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
 def load_model(
-    path_or_hub_id: str | Path, *, dtype: torch.dtype | None = None, revision: str | None = None
+    path_or_hub_id: str | Path, *, dtype: Dtype | None = None, revision: str | None = None
 ) -> Model:
     """Load the model of a directory or hub id onto the CPU, for inference or further training.
 
     `dtype=None` keeps the precision of the file. Then the weights of most families are the file itself, mapped
     into memory: loading reads nothing, and writing to a weight does not change the file. With another precision the
-    tensors are converted one by one, so that never more than one is there twice. `revision` is a branch, a tag or a
-    commit of the hub.
+    tensors are converted one by one, so that never more than one is there twice. "int8" and "int4" round the matrices
+    of the blocks and the head (`nn.quantized.quantize`); a directory that was saved so is loaded as it is. `revision`
+    is a branch, a tag or a commit of the hub.
 
         model = load_model("runs/my-model", dtype=torch.bfloat16)
         model(torch.tensor([[5, 6, 7]])).logits     # (1, 3, vocab_size)
 
     Raises:
-        ConfigError: a key or value of `config.json` that the family does not compute, by name.
+        ConfigError: a key or value of `config.json` that the family does not compute, by name; a `dtype` that
+            is not known, or that a quantised directory does not have.
         CheckpointError: a tensor that is missing, extra or of another shape, by its name in the file.
         HubError: the hub id cannot be fetched, or a `revision` is asked of a directory.
     """
     directory = resolve(path_or_hub_id, revision=revision)
-    family, config = _read_config(directory)
+    family, config, quantized = _read_config(directory)
+    precision, dtype = _asked(dtype)
+    if quantized is not None:
+        require_same(precision or dtype, quantized[0], directory)
+        with torch.device("meta"):
+            model = build_model(config)
+        fill_quantized(model, *quantized, directory)
+        return model.eval()
     stored = read_tensors(directory)
     config = family.settle(config, stored)
     with torch.device("meta"):
@@ -82,6 +100,8 @@ def load_model(
     tensors |= _absent_zeros(family, expected, tensors)
     _check_against(expected, tied, tensors, directory)
     _fill(model, rules.import_(tensors), directory, mapped=mapped, is_converted=dtype is not None)
+    if precision is not None:
+        quantize(model, precision, release=lambda weight: _let_go_if(weight, mapped))
     return model.eval()
 
 
@@ -89,12 +109,13 @@ def save_model(model: Model, directory: str | Path, *, dtype: torch.dtype | None
     """Write the weights and `config.json` of `model` into `directory`, each atomically.
 
     `dtype=None` keeps the weights' own precision. Tokenizer, chat template and `generation_config.json` are
-    saved by their owners; `config.json` names no special tokens, lest readers assume their family's own.
+    saved by their owners; `config.json` names no special tokens, lest readers assume their family's own. A packed model
+    is written as the one before; a quantised one as it is (`quantized_files`), and only Malmoi reads that.
 
         save_model(model, "runs/my-model", dtype=torch.bfloat16)
 
     Raises CheckpointError if the disk is full or cannot be written; what was there before is then unchanged. Raises
-    ConfigError for a model that was not made by `build_model` or `load_model`.
+    ConfigError for a model that was not made by `build_model` or `load_model`, and for a `dtype` of a quantised one.
     """
     if not hasattr(model, "config"):
         raise ConfigError(
@@ -103,14 +124,19 @@ def save_model(model: Model, directory: str | Path, *, dtype: torch.dtype | None
         )
     directory = Path(directory)
     family = family_of(model.config)
-    tensors = unique_tensors(model)
+    quantization = quantization_of(model)
+    if quantization is not None and dtype is not None:
+        raise ConfigError(f"this model is quantised, so it cannot be saved as {dtype}. Leave dtype out.")
+    tensors = plain_tensors(model) if quantization is None else tensors_of(model)
     if dtype is not None:
         with torch.device("meta"):
-            converted = unique_tensors(build_model(model.config).to(dtype))
+            converted = plain_tensors(build_model(model.config).to(dtype))
         # Not of `dtype`: some parameters keep their own precision (`moe.SigmoidRouter`).
         tensors = {name: tensor.to(converted[name].dtype) for name, tensor in tensors.items()}
     stored = next(iter(tensors.values())).dtype
-    write_tensors(directory, family.rules(model.config).export(tensors))
+    if quantization is None:
+        tensors = family.rules(model.config).export(tensors)
+    write_tensors(directory, tensors)
     config = {
         "architectures": [family.architecture],
         "model_type": family.model_type,
@@ -118,26 +144,37 @@ def save_model(model: Model, directory: str | Path, *, dtype: torch.dtype | None
         "bos_token_id": None,
         "eos_token_id": None,
         **family.write_config(model.config),
+        **({} if quantization is None else write_config(quantization, stored)),
     }
     write_json(directory / "config.json", config, error=CheckpointError)
 
 
-def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The parameters by name, a tied one under its first name only; they share the model's memory.
+def _asked(dtype: Dtype | None) -> tuple[str | None, torch.dtype | None]:
+    """The precision of the packed weights, if that is what is asked for, or else that of all."""
+    if not isinstance(dtype, str):
+        return None, dtype
+    if dtype in PRECISIONS:
+        return dtype, None
+    if dtype not in _SHORT:
+        raise ConfigError(f"dtype={dtype!r} is not known. Use {', '.join([*_SHORT, *PRECISIONS])}.")
+    return None, _SHORT[dtype]
 
-    >>> list(unique_tensors(nn.Linear(3, 2)))
-    ['weight', 'bias']
-    """
-    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+def _let_go_if(weight: Tensor, mapped: AbstractSet[int]) -> None:
+    """Of a weight that is mapped from its file, and now read for the last time."""
+    if weight.untyped_storage().data_ptr() in mapped:
+        let_go(weight)
 
 
-def _read_config(directory: Path) -> tuple[Family[Any], Any]:
+def _read_config(directory: Path) -> tuple[Family[Any], Any, tuple[Quantization, torch.dtype] | None]:
     file = directory / "config.json"
-    reader = ConfigReader(read_json(file, error=CheckpointError), where=str(file))
+    raw = read_json(file, error=CheckpointError)
+    quantized = take_config(raw, where=str(file))
+    reader = ConfigReader(raw, where=str(file))
     family = find_family(reader.take("model_type", str))
     config = family.read_config(reader)
     reader.finish()
-    return family, config
+    return family, config, quantized
 
 
 def _without_leftovers(
@@ -149,7 +186,9 @@ def _without_leftovers(
     names: dict[str, str] = {}
     for name in tensors:
         current = _current_name(family, prefix + name if is_bare and name != "lm_head.weight" else name)
-        if current not in places and any(match(pattern, current) for pattern in family.ignored_tensors):
+        if current not in places and any(
+            match(pattern, current) is not None for pattern in family.ignored_tensors
+        ):
             continue
         other = names.setdefault(current, name)
         if other != name and not torch.equal(tensors[other], tensors[name]):
@@ -194,7 +233,7 @@ def _places(model: Model, rules: Rules) -> tuple[dict[str, Tensor], dict[str, Te
     """The tensors that `model` would be saved with, by their names in a checkpoint, and the tied ones beside them."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
     tied = {name: parameters[name].detach() for name in _tied_names(model)}
-    return rules.export(unique_tensors(model)), rules.export(tied)
+    return rules.export(plain_tensors(model)), rules.export(tied)
 
 
 def _check_against(

@@ -1,13 +1,15 @@
 """Normalisation: LayerNorm, RMSNorm and its offset form, computed in fp32 whatever the precision of input and weights.
 
 Place in the flow: inside each residual sublayer (`block`), and once before the head (`stack`).
-Read next: `mlp`, `attention`.
+Read next: `kernels/rowwise.py`, `mlp`, `attention`.
 """
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from malmoi.nn.kernels.rowwise import rms_norm
 
 
 class RMSNorm(nn.Module):
@@ -25,9 +27,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(size))
 
     def forward(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
-        wide = x.float()
-        normed = wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + self.eps)
-        return self.weight.to(x.dtype) * normed.to(x.dtype)
+        return rms_norm(x, self.weight, self.eps)
 
 
 class OffsetRMSNorm(nn.Module):

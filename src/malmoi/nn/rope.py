@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from malmoi.core.errors import ConfigError
+from malmoi.nn.kernels.rowwise import rotate_halves
 from malmoi.nn.rope_scaling import RopeScaling, frequencies
 
 
@@ -33,9 +34,7 @@ def rotate(x: Float[Tensor, "B T N H"], rotation: Rotation) -> Float[Tensor, "B 
     >>> rotate(torch.tensor([[[[3.0, 4.0]]]]), quarter)
     tensor([[[[-4.,  3.]]]])
     """
-    cos, sin = rotation.cos.to(x.dtype), rotation.sin.to(x.dtype)
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    return rotate_halves(x, rotation.cos, rotation.sin)
 
 
 def rotate_neighbours(x: Float[Tensor, "B T N H"], rotation: Rotation) -> Float[Tensor, "B T N H"]:

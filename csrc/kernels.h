@@ -1,0 +1,113 @@
+// What the levels have in common: the arguments of each kernel, the table of a level's kernels, and the threads.
+//
+// Read next: simd.h, then linear.h.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace malmoi {
+
+constexpr int kPanel = 32;  // outputs whose weights lie side by side
+
+// How a panel's weights lie: the inputs two, four or eight at a time, and those of each of its outputs together.
+enum class Format { bf16, int8, int4 };
+
+// y (rows, out) = x (rows, in) times the weights (out, in), plus bias. x, bias and y are bf16 or fp32.
+struct Linear {
+    Format format;
+    bool is_bf16;
+    int64_t rows, in, out;
+    int64_t depth;  // `in`, rounded up to whole groups
+    int64_t group;  // inputs that share a scale; not of bf16
+    const void* x;
+    const uint8_t* weights;
+    const uint16_t* scales;
+    const void* bias;  // or null
+    void* y;
+};
+
+// Weights (out, in), bf16 or fp32, laid out and rounded as `format` has them; bf16 ones are only laid out.
+struct Packing {
+    Format format;
+    bool is_bf16;
+    int64_t out, in, depth, group;
+    const void* weights;
+    void* packed;
+    uint16_t* scales;
+};
+
+// One query a sequence over keys and values in blocks of a pool; all of one precision.
+struct Attention {
+    bool is_bf16;
+    int64_t sequences, heads, kv_heads, head_dim, value_dim;
+    const void* q;
+    const void* k_pool;
+    const void* v_pool;
+    const int32_t* blocks;  // (sequences, max_blocks)
+    int64_t max_blocks, block_size;
+    const int32_t* lengths;
+    int64_t window;  // positions that a query sees, itself included; -1 for all
+    float scale, soft_cap;  // a cap of 0 bends nothing
+    void* out;
+};
+
+// out = x / rms(x) * weight, row by row.
+struct RmsNorm {
+    bool is_bf16;
+    int64_t rows, size;
+    const void* x;
+    const void* weight;
+    float eps;
+    void* out;
+};
+
+// Turns the two halves of each head by the angle of its token; cos and sin are (tokens, head_dim / 2) in fp32.
+struct Rotate {
+    bool is_bf16;
+    int64_t tokens, heads, head_dim;
+    const void* x;
+    const float* cos;
+    const float* sin;
+    void* out;
+};
+
+struct Kernels {
+    const char* level;
+    bool (*runs_here)();
+    void (*linear)(const Linear&, int threads);
+    void (*pack)(const Packing&, int threads);
+    void (*paged_decode)(const Attention&, int threads);
+    void (*rms_norm)(const RmsNorm&, int threads);
+    void (*rotate)(const Rotate&, int threads);
+};
+
+// --- threads -----------------------------------------------------------------------------------------------
+
+// GCC's entry into OpenMP, which every OpenMP runtime has. It is PyTorch's own one, looked up when the module is
+// loaded: a second pool of threads would fight with PyTorch's for the cores. Null: everything runs on the caller.
+using Fork = void (*)(void (*)(void*), void*, unsigned threads, unsigned flags);
+extern Fork fork_threads;
+
+// Run task(0) ... task(count - 1), each once, on at most `threads` threads: whoever is free takes the next one.
+template <class Task>
+void parallel(int64_t count, int threads, const Task& task) {
+    if (threads > count) threads = static_cast<int>(count);
+    if (threads <= 1 || !fork_threads) {
+        for (int64_t i = 0; i < count; ++i) task(i);
+        return;
+    }
+    struct Shared {
+        const Task& task;
+        int64_t count;
+        std::atomic<int64_t> next{0};
+    } shared{task, count};
+    fork_threads(
+        [](void* pointer) {
+            auto& all = *static_cast<Shared*>(pointer);
+            for (int64_t i; (i = all.next.fetch_add(1, std::memory_order_relaxed)) < all.count;) all.task(i);
+        },
+        &shared, static_cast<unsigned>(threads), 0);
+}
+
+}  // namespace malmoi

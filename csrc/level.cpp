@@ -1,0 +1,35 @@
+// One instruction set's kernels. CMake compiles this file once for each, with LEVEL and the flags that belong to it.
+#include "attention.h"
+#include "kernels.h"
+#include "linear.h"
+#include "rounding.h"
+#include "rowwise.h"
+
+namespace malmoi {
+namespace LEVEL {
+
+#define NAME_OF(level) #level
+#define NAME(level) NAME_OF(level)
+
+extern bool runs_here();
+extern const Kernels kernels;
+
+bool runs_here() {
+#if defined(__AVX512BF16__)
+    if (!__builtin_cpu_supports("avx512bf16")) return false;
+#endif
+#if defined(__AVX512F__)
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni");
+#elif defined(__AVX2__)
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+    return true;
+#endif
+}
+
+const Kernels kernels{NAME(LEVEL), runs_here, linear, pack, paged_decode, rms_norm, rotate};
+
+}  // namespace LEVEL
+}  // namespace malmoi

@@ -1,0 +1,91 @@
+// The Python module `malmoi.nn.kernels._native`: picks a level, and hands addresses on.
+//
+// Tensors come as addresses, which take a tenth of the time of DLPack; `nn/kernels/native.py` is their only caller and checks
+// their shapes, precisions and memory first. The interpreter's lock is released while a kernel runs.
+#include <dlfcn.h>
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <string>
+#include <vector>
+
+#include "kernels.h"
+
+namespace nb = nanobind;
+
+namespace malmoi {
+
+#define LEVEL(name) namespace name { extern const Kernels kernels; }
+#include "levels.inc"
+#undef LEVEL
+
+Fork fork_threads = nullptr;
+
+static std::vector<const Kernels*> runnable() {
+    std::vector<const Kernels*> out;
+#define LEVEL(name) if (name::kernels.runs_here()) out.push_back(&name::kernels);
+#include "levels.inc"
+#undef LEVEL
+    return out;
+}
+
+static const Kernels* chosen = nullptr;
+
+template <class T>
+static const T* at(uintptr_t address) { return reinterpret_cast<const T*>(address); }
+static void* to(uintptr_t address) { return reinterpret_cast<void*>(address); }
+
+}  // namespace malmoi
+
+NB_MODULE(_native, m) {
+    using namespace malmoi;
+    using Address = uintptr_t;
+    fork_threads = reinterpret_cast<Fork>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+    chosen = runnable().front();
+    const nb::call_guard<nb::gil_scoped_release> unlocked;
+
+    m.def("levels", [] {
+        std::vector<std::string> names;
+        for (const Kernels* level : runnable()) names.emplace_back(level->level);
+        return names;
+    }, "The levels that this processor runs, the best first.");
+    m.def("level", [] { return std::string(chosen->level); }, "The level in use.");
+    m.def("use", [](const std::string& name) {
+        for (const Kernels* level : runnable())
+            if (name == level->level) return chosen = level, true;
+        return false;
+    }, "Use another level; False if this processor does not run it.");
+    m.def("has_threads", [] { return fork_threads != nullptr; }, "Whether PyTorch's threads were found.");
+
+    m.def("linear", [](int format, bool is_bf16, int64_t rows, int64_t in, int64_t out, int64_t depth, int64_t group,
+                       Address x, Address weights, Address scales, Address bias, Address y, int threads) {
+        chosen->linear({static_cast<Format>(format), is_bf16, rows, in, out, depth, group, to(x), at<uint8_t>(weights),
+                        at<uint16_t>(scales), to(bias), to(y)}, threads);
+    }, unlocked);
+    m.def("pack", [](int format, bool is_bf16, int64_t out, int64_t in, int64_t depth, int64_t group, Address weights,
+                     Address packed, Address scales, int threads) {
+        chosen->pack({static_cast<Format>(format), is_bf16, out, in, depth, group, to(weights), to(packed),
+                      reinterpret_cast<uint16_t*>(scales)}, threads);
+    }, unlocked);
+    m.def("paged_decode", [](bool is_bf16, int64_t sequences, int64_t heads, int64_t kv_heads, int64_t head_dim,
+                             int64_t value_dim, Address q, Address k_pool, Address v_pool, Address blocks,
+                             int64_t max_blocks, int64_t block_size, Address lengths, int64_t window, float scale,
+                             float soft_cap, Address out, int threads) {
+        const auto* each = at<int32_t>(lengths);
+        for (int64_t i = 0; i < sequences; ++i)
+            if (each[i] < 1 || each[i] > max_blocks * block_size) return false;
+        chosen->paged_decode({is_bf16, sequences, heads, kv_heads, head_dim, value_dim, to(q), to(k_pool), to(v_pool),
+                              at<int32_t>(blocks), max_blocks, block_size, at<int32_t>(lengths), window, scale,
+                              soft_cap, to(out)}, threads);
+        return true;
+    }, unlocked, "False, and nothing done, if a length does not fit the blocks.");
+    m.def("rms_norm", [](bool is_bf16, int64_t rows, int64_t size, Address x, Address weight, float eps, Address out,
+                         int threads) {
+        chosen->rms_norm({is_bf16, rows, size, to(x), to(weight), eps, to(out)}, threads);
+    }, unlocked);
+    m.def("rotate", [](bool is_bf16, int64_t tokens, int64_t heads, int64_t head_dim, Address x, Address cos, Address sin,
+                       Address out, int threads) {
+        chosen->rotate({is_bf16, tokens, heads, head_dim, to(x), at<float>(cos), at<float>(sin), to(out)}, threads);
+    }, unlocked);
+}

@@ -1,0 +1,63 @@
+// What stands between the products: norm and rotation, each in one pass instead of PyTorch's several.
+#pragma once
+
+#include "kernels.h"
+#include "simd.h"
+
+namespace malmoi {
+namespace LEVEL {
+
+constexpr int64_t kWorthAThread = 1 << 16;  // numbers
+
+template <class T>
+inline void rms_norm_row(const T* x, const T* weight, int64_t size, float eps, T* out) {
+    Floats squares = zeros();
+    for (int64_t i = 0; i < size; i += kLanes) {
+        Floats v = load_some(x + i, size - i);
+        squares = fma(v, v, squares);
+    }
+    const Floats factor = all(1.0f / std::sqrt(sum(squares) / static_cast<float>(size) + eps));
+    for (int64_t i = 0; i < size; i += kLanes) {
+        Floats normed = rounded<T>(mul(load_some(x + i, size - i), factor));
+        store_some(out + i, size - i, mul(normed, load_some(weight + i, size - i)));
+    }
+}
+
+template <class T>
+inline void rms_norm_of(const RmsNorm& a, int threads) {
+    if (a.rows * a.size < kWorthAThread) threads = 1;
+    parallel(a.rows, threads, [&](int64_t row) {
+        rms_norm_row(static_cast<const T*>(a.x) + row * a.size, static_cast<const T*>(a.weight), a.size, a.eps,
+                     static_cast<T*>(a.out) + row * a.size);
+    });
+}
+
+template <class T>
+inline void rotate_of(const Rotate& a, int threads) {
+    const int64_t half = a.head_dim / 2;
+    if (a.tokens * a.heads * a.head_dim < kWorthAThread) threads = 1;
+    parallel(a.tokens, threads, [&](int64_t token) {
+        const float *cos = a.cos + token * half, *sin = a.sin + token * half;
+        for (int64_t head = token * a.heads; head < (token + 1) * a.heads; ++head) {
+            const T* x = static_cast<const T*>(a.x) + head * a.head_dim;
+            T* out = static_cast<T*>(a.out) + head * a.head_dim;
+            for (int64_t i = 0; i < half; i += kLanes) {
+                const int64_t left = half - i;
+                Floats first = load_some(x + i, left), second = load_some(x + half + i, left);
+                Floats c = load_some(cos + i, left), s = load_some(sin + i, left);
+                store_some(out + i, left, fma(first, c, mul(mul(second, s), all(-1.0f))));
+                store_some(out + half + i, left, fma(second, c, mul(first, s)));
+            }
+        }
+    });
+}
+
+inline void rms_norm(const RmsNorm& a, int threads) {
+    a.is_bf16 ? rms_norm_of<uint16_t>(a, threads) : rms_norm_of<float>(a, threads);
+}
+inline void rotate(const Rotate& a, int threads) {
+    a.is_bf16 ? rotate_of<uint16_t>(a, threads) : rotate_of<float>(a, threads);
+}
+
+}  // namespace LEVEL
+}  // namespace malmoi

@@ -1,0 +1,203 @@
+"""Weights as the processor reads them fastest, `prepack(model)`, and the two modules that any packed weight lives in.
+
+A `PackedWeight` says what it is times x, some of its rows, and itself as a plain matrix; `PackedLinear` and
+`PackedEmbedding` are the modules that stand where a `Linear` and a table stood, and share one weight where those were
+tied. Place in the flow: after a model is loaded, before it runs. Read next: `quantized.py`, the same with fewer bits.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from malmoi.nn.kernels.native import TWINS, level
+from malmoi.nn.kernels.packed_product import packed_product
+from malmoi.nn.kernels.packing import pack, rows_of, unpack
+from malmoi.nn.linear import Linear
+from malmoi.nn.moe import Router
+from malmoi.nn.recurrent import Recurrent
+from malmoi.nn.stack import Decoder, Stack
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class PackedWeight(nn.Module, ABC):
+    """A matrix (out_size, in_size) in another form. It follows a model to another device, not to another precision."""
+
+    def __init__(self, out_size: int, in_size: int) -> None:
+        super().__init__()
+        self.out_size, self.in_size = out_size, in_size
+
+    @abstractmethod
+    def product(
+        self, x: Float[Tensor, "*batch I"], bias: Float[Tensor, " O"] | None
+    ) -> Float[Tensor, "*batch O"]:
+        """`x W^T + bias` in the precision of x."""
+
+    @abstractmethod
+    def rows(self, ids: Int[Tensor, " n"]) -> Float[Tensor, "n I"]:
+        """The rows `ids`, in the precision that the weight had."""
+
+    @abstractmethod
+    def plain(self) -> Float[Tensor, "O I"]:
+        """The whole matrix, in the precision that the weight had."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PackedWeight":
+        device = fn(torch.empty(0)).device
+        for name, buffer in self.named_buffers():
+            setattr(self, name, buffer.to(device))
+        return self
+
+
+class PackedLinear(nn.Module):
+    """`linear.Linear` with a packed weight. Not for training: the weight gets no gradient, x does."""
+
+    def __init__(self, weight: PackedWeight, bias: nn.Parameter | None) -> None:
+        super().__init__()
+        self.packed, self.bias = weight, bias
+        self.in_features, self.out_features = weight.in_size, weight.out_size
+
+    def forward(self, x: Float[Tensor, "*batch I"]) -> Float[Tensor, "*batch O"]:
+        return self.packed.product(x, None if self.bias is None else self.bias.to(x.dtype))
+
+    def matrix(self, dtype: torch.dtype) -> Float[Tensor, "O I"]:
+        """W itself, as `Linear.matrix`: unpacked at each call."""
+        return self.packed.plain().to(dtype)
+
+
+class PackedEmbedding(nn.Module):
+    """A table of vectors that is the head's packed weight too."""
+
+    def __init__(self, weight: PackedWeight) -> None:
+        super().__init__()
+        self.packed = weight
+        self.num_embeddings, self.embedding_dim = weight.out_size, weight.in_size
+
+    def forward(self, ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch D"]:
+        """Raises IndexError for an id that is not in the table, as PyTorch's does."""
+        if ids.is_cpu and ids.numel() and (ids.min() < 0 or ids.max() >= self.num_embeddings):
+            raise IndexError(f"an id is outside of 0 to {self.num_embeddings - 1}")
+        return torch.unflatten(self.packed.rows(ids.flatten()), 0, ids.shape)
+
+
+# --- bf16 --------------------------------------------------------------------------------------------------
+
+
+class PanelWeight(PackedWeight):
+    """A bf16 matrix in panels (`kernels/packing.py`), for the kernels of this package.
+
+    >>> matrix = torch.randn(5, 4).bfloat16()
+    >>> torch.equal(PanelWeight(matrix).plain(), matrix)
+    True
+    """
+
+    def __init__(self, weight: Float[Tensor, "O I"]) -> None:
+        super().__init__(*weight.shape)
+        self.register_buffer("panels", pack(weight))
+
+    panels: Tensor
+
+    def product(
+        self, x: Float[Tensor, "*batch I"], bias: Float[Tensor, " O"] | None
+    ) -> Float[Tensor, "*batch O"]:
+        return packed_product(x, self.panels, bias, out_size=self.out_size)
+
+    def rows(self, ids: Int[Tensor, " n"]) -> Float[Tensor, "n I"]:
+        return rows_of(self.panels, ids).flatten(1)[:, : self.in_size]
+
+    def plain(self) -> Float[Tensor, "O I"]:
+        return unpack(self.panels, self.out_size, self.in_size)
+
+
+def prepack(model: M, *, release: Callable[[Tensor], None] = lambda weight: None) -> M:
+    """Put the bf16 matrices of the blocks and the head into panels (mutates and returns `model`).
+
+    For inference on this processor: the same numbers, read in the order in which they are multiplied. The table of a
+    tied head becomes the head's packed weight, so nothing is kept twice. What stays as it is: matrices in another
+    precision, routers of experts, recurrent layers, what stands before and after the blocks; and all of it where
+    `is_worth_packing()` is False. `save_model` writes the plain weights. `release` gets each plain weight once nobody
+    needs it.
+    """
+    if is_worth_packing():
+        matrices = packable(model)
+        while matrices:  # not `for`: the list would keep every plain weight to the end
+            matrix = matrices.pop()
+            if matrix.weight.dtype is torch.bfloat16 and matrix.weight.is_cpu:
+                matrix.put(PanelWeight(matrix.weight.detach()))
+                release(matrix.weight.detach())
+    return model
+
+
+def is_worth_packing() -> bool:
+    """Whether packed products are faster here: with our kernels, unless the processor multiplies tiles (AMX).
+
+    There PyTorch's own product has a matrix unit that our kernels do not use.
+    """
+    return level() != TWINS and not torch.cpu._is_amx_tile_supported()
+
+
+# --- model -> model ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Packable:
+    """A matrix that may be packed, and the places that share it: each a module and the name of its child there."""
+
+    weight: Tensor
+    places: list[tuple[nn.Module, str]]
+    is_head: bool
+
+    def put(self, packed: PackedWeight) -> None:
+        """Let the places share a packed weight instead (mutates the modules that own them)."""
+        for owner, name in self.places:
+            before = getattr(owner, name)
+            is_table = isinstance(before, nn.Embedding)
+            setattr(owner, name, PackedEmbedding(packed) if is_table else PackedLinear(packed, before.bias))
+
+
+def packable(model: nn.Module) -> list[Packable]:
+    """The projections of all blocks, and the heads of decoders with the tables that are tied to them.
+
+    Left out is a matrix whose owner reads it otherwise than by calling it, and a router's: near a tie it would send a
+    token elsewhere.
+    """
+    found: dict[int, Packable] = {}
+    for stack in model.modules():
+        if isinstance(stack, Stack):
+            for owner in stack.blocks.modules():
+                if not isinstance(owner, Router | Recurrent):
+                    _add_linears(owner, found, is_head=False)
+        if isinstance(stack, Decoder):
+            _add_linears(stack if isinstance(stack.head, Linear) else stack.head, found, is_head=True)
+    for owner in model.modules():
+        for name, child in owner.named_children():
+            if isinstance(child, nn.Embedding) and id(child.weight) in found:
+                found[id(child.weight)].places.append((owner, name))
+    return list(found.values())
+
+
+def plain_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters by name, a tied one under its first name only, as they were before anything was packed.
+
+    Those that are not packed share the model's memory.
+
+    >>> list(plain_tensors(nn.Linear(3, 2)))
+    ['weight', 'bias']
+    """
+    tensors = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    for name, module in model.named_modules():
+        if isinstance(module, PackedWeight):
+            tensors[name.removesuffix("packed") + "weight"] = module.plain()
+    return tensors
+
+
+def _add_linears(owner: nn.Module, found: dict[int, Packable], *, is_head: bool) -> None:
+    for name, child in owner.named_children():
+        if isinstance(child, Linear):
+            found.setdefault(id(child.weight), Packable(child.weight, [], is_head)).places.append(
+                (owner, name)
+            )

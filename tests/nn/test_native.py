@@ -1,0 +1,289 @@
+"""The kernels in C++ are their twins in PyTorch, on every level that this processor runs, with one thread and two."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from malmoi.core.errors import ConfigError
+from malmoi.nn.kernels import native
+from malmoi.nn.kernels.packed_product import (
+    packed_product,
+    packed_product_reference,
+    round_rows,
+    rounded_product,
+    rounded_product_reference,
+)
+from malmoi.nn.kernels.packing import (
+    Precision,
+    pack,
+    round_to,
+    round_to_reference,
+    unpack,
+    unround,
+    unround_rows,
+)
+from malmoi.nn.kernels.paged_decode import paged_decode, paged_decode_reference
+from malmoi.nn.kernels.rowwise import rms_norm, rms_norm_reference, rotate_halves, rotate_halves_reference
+
+BF16, FP32 = torch.bfloat16, torch.float32
+SIZES = [(1, 1), (5, 3), (33, 31), (64, 96), (100, 129)]
+"""Outputs and inputs: less than a panel, more, and whole ones."""
+ROWS = [1, 2, 6, 7, 12, 13, 40]
+"""Each number of rows of a tile, or one more."""
+
+
+@pytest.fixture(params=native.levels())
+def level(request: pytest.FixtureRequest) -> Iterator[str]:
+    with native.using(request.param):
+        yield request.param
+
+
+@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def differ(ours: Tensor, reference: Tensor) -> float:
+    """The largest difference, as a part of the largest number."""
+    return ((ours.double() - reference.double()).abs().max() / reference.double().abs().max()).item()
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    return 1e-5 if dtype is FP32 else 2**-7  # an ulp of bf16
+
+
+# --- products ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_a_packed_product_is_the_product(level: str, size: tuple[int, int]) -> None:
+    weight, bias = torch.randn(size).to(BF16), torch.randn(size[0]).to(BF16)
+    for num_rows in ROWS:
+        x = torch.randn(num_rows, size[1]).to(BF16)
+        ours = packed_product(x, pack(weight), bias, out_size=size[0])
+        assert differ(ours, x.double() @ weight.double().T + bias.double()) < tolerance(BF16)
+        assert differ(ours, packed_product_reference(x, pack(weight), bias, out_size=size[0])) < tolerance(
+            BF16
+        )
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+@pytest.mark.parametrize("group_size", [32, 128])
+def test_a_rounded_product_is_that_of_rounded_numbers(
+    level: str, size: tuple[int, int], precision: Precision, group_size: int
+) -> None:
+    rounded, bias = round_to(precision, torch.randn(size), group_size), torch.randn(size[0])
+    weight = unround(rounded, out_size=size[0], in_size=size[1]).double()
+    for num_rows in ROWS:
+        x = torch.randn(num_rows, size[1])
+        ours = rounded_product(x, rounded, bias, out_size=size[0])
+        assert differ(ours, round_rows(x, group_size).double() @ weight.T + bias.double()) < 1e-5
+        assert differ(ours, rounded_product_reference(x, rounded, bias, out_size=size[0])) < 1e-5
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+@pytest.mark.parametrize("dtype", [FP32, BF16, torch.float16], ids=str)
+def test_rounding_what_comes_in_costs_less_than_a_hundredth(
+    level: str, precision: Precision, dtype: torch.dtype
+) -> None:
+    rounded, x = round_to(precision, torch.randn(96, 256), 32), torch.randn(5, 256).to(dtype)
+    exact = x.double() @ unround(rounded, out_size=96, in_size=256).double().T
+    ours = rounded_product(x, rounded, None, out_size=96)
+    assert ours.dtype is dtype
+    assert (ours.double() - exact).norm() / exact.norm() < 0.01
+
+
+@pytest.mark.parametrize("kind", ["bf16", "int8", "int4"])
+def test_a_row_gets_the_same_bits_alone_and_in_any_batch(level: str, threads: int, kind: str) -> None:
+    weight, x = torch.randn(2000, 512).to(BF16), torch.randn(45, 512).to(BF16)
+    if kind == "bf16":
+        panels = pack(weight)
+        product = lambda rows: packed_product(rows, panels, None, out_size=2000)  # noqa: E731
+    else:
+        rounded = round_to(kind, weight, 32)  # type: ignore[arg-type]
+        product = lambda rows: rounded_product(rows, rounded, None, out_size=2000)  # noqa: E731
+    if level == native.TWINS:
+        pytest.skip("PyTorch picks its product by the number of rows")
+    together = product(x)
+    for count in (1, 3, 8, 19):
+        assert torch.equal(product(x[:count].clone()), together[:count])
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_every_level_rounds_the_same_bits_into_the_same_places(level: str, precision: Precision) -> None:
+    for size in SIZES:
+        weight = torch.randn(size)
+        weight[0] = 0.0
+        ours, twin = (f(precision, weight, 32) for f in (round_to, round_to_reference))
+        assert torch.equal(ours.scales, twin.scales)
+        assert torch.equal(ours.codes, twin.codes)
+        ids = torch.arange(size[0]).flip(0)
+        plain = unround(ours, out_size=size[0], in_size=size[1])
+        assert torch.equal(unround_rows(ours, ids, in_size=size[1]), plain[ids])
+
+
+def test_packing_loses_nothing(level: str) -> None:
+    for size in SIZES:
+        weight = torch.randn(size).to(BF16)
+        assert torch.equal(unpack(pack(weight), *size), weight)
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_rounding_is_off_by_half_a_step_at_most(precision: Precision) -> None:
+    weight = torch.randn(64, 96)
+    rounded = round_to(precision, weight, 32)
+    step = rounded.scales.transpose(1, 2).flatten(0, 1).float().abs().repeat_interleave(32, dim=1)
+    error = (unround(rounded, out_size=64, in_size=96) - weight).abs() / step
+    # In int4 only -8 exists, not 8: what lies opposite to a group's largest number may be cut by one more step.
+    assert error.max() <= (0.51 if precision == "int8" else 1.51)
+    assert (error > 0.51).float().mean() < 0.01
+
+
+# --- extremes ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1e-38, 1e-20, 1e18])
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_tiny_and_huge_numbers_give_finite_results(level: str, scale: float, precision: Precision) -> None:
+    rounded = round_to(precision, torch.randn(40, 64) * scale, 32)
+    assert rounded.scales.isfinite().all()
+    assert rounded_product(torch.randn(3, 64) * scale, rounded, None, out_size=40).isfinite().all()
+    zeros = round_to(precision, torch.zeros(40, 64), 32)
+    assert rounded_product(torch.zeros(3, 64), zeros, None, out_size=40).eq(0).all()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")], ids=str)
+def test_what_is_not_finite_spoils_its_own_row_alone(level: str, value: float) -> None:
+    x, weight = torch.randn(9, 64).to(BF16), torch.randn(40, 64).to(BF16)
+    x[4, 17] = value
+    outs = [packed_product(x, pack(weight), None, out_size=40)]
+    outs += [rounded_product(x, round_to(p, weight, 32), None, out_size=40) for p in ("int8", "int4")]
+    for out in outs:
+        assert not out[4].isfinite().any()
+        assert out[torch.arange(9) != 4].isfinite().all()
+
+
+def test_no_rows_give_no_rows(level: str) -> None:
+    rounded = round_to("int8", torch.randn(40, 64), 32)
+    assert rounded_product(torch.randn(2, 0, 64), rounded, None, out_size=40).shape == (2, 0, 40)
+
+
+def test_rows_that_lie_apart_in_memory_are_read_where_they_are(level: str) -> None:
+    wide, weight = torch.randn(6, 128).to(BF16), torch.randn(40, 64).to(BF16)
+    apart = wide[:, ::2]
+    expected = packed_product(apart.contiguous(), pack(weight), None, out_size=40)
+    assert torch.equal(packed_product(apart, pack(weight), None, out_size=40), expected)
+
+
+# --- attention ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("num_heads", "num_kv_heads", "head_dim", "value_dim"),
+    [(4, 4, 16, 16), (6, 2, 64, 64), (5, 1, 32, 48), (8, 8, 80, 80), (7, 7, 12, 8)],
+    ids=["one to one", "three to a key head", "values wider", "80 wide", "no whole vectors"],
+)
+@pytest.mark.parametrize("dtype", [FP32, BF16], ids=str)
+def test_paged_decoding_is_attention(
+    level: str,
+    threads: int,
+    num_heads: int,
+    num_kv_heads: int,
+    head_dim: int,
+    value_dim: int,
+    dtype: torch.dtype,
+) -> None:
+    lengths = torch.tensor([1, 255, 3, 700, 17], dtype=torch.int32)
+    num_slots = 5 * 45 * 16
+    q = torch.randn(5, num_heads, head_dim).to(dtype)
+    k_pool, v_pool = (
+        torch.randn(num_slots, num_kv_heads, width).to(dtype) for width in (head_dim, value_dim)
+    )
+    blocks = torch.randperm(5 * 45, dtype=torch.int32).view(5, 45)
+    rules: list[dict[str, Any]] = [
+        {}, {"window": 5}, {"window": 300}, {"soft_cap": 3.0}, {"window": 1, "soft_cap": 3.0}
+    ]  # fmt: skip
+    for rule in rules:
+        said = {"block_size": 16, "scale": head_dim**-0.5, **rule}
+        ours = paged_decode(q, k_pool, v_pool, blocks, lengths, **said)
+        assert differ(ours, paged_decode_reference(q, k_pool, v_pool, blocks, lengths, **said)) < tolerance(
+            dtype
+        )
+        alone = paged_decode(q[3:4], k_pool, v_pool, blocks[3:4], lengths[3:4], **said)
+        assert torch.equal(alone[0], ours[3])
+
+
+def test_a_query_that_is_not_a_number_spoils_its_own_sequence_alone(level: str) -> None:
+    pool, blocks = torch.randn(64, 2, 16), torch.arange(4, dtype=torch.int32).view(2, 2)
+    q = torch.randn(2, 4, 16)
+    q[1, :, 3] = float("nan")
+    lengths = torch.tensor([20, 30], dtype=torch.int32)
+    out = paged_decode(q, pool, pool, blocks, lengths, block_size=16, scale=0.25, soft_cap=2.0)
+    assert out[0].isfinite().all()
+    assert out[1].isnan().all()
+
+
+@pytest.mark.parametrize("length", [0, 33])
+def test_a_length_that_the_blocks_do_not_hold_is_refused(level: str, length: int) -> None:
+    pool, blocks = torch.randn(64, 1, 16), torch.zeros(1, 2, dtype=torch.int32)
+    lengths = torch.tensor([length], dtype=torch.int32)
+    with pytest.raises(ConfigError, match=r"do not fit 2 blocks of 16"):
+        paged_decode(torch.randn(1, 1, 16), pool, pool, blocks, lengths, block_size=16, scale=1.0)
+
+
+# --- between the products ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [FP32, BF16], ids=str)
+@pytest.mark.parametrize("size", [1, 15, 64, 1000])
+def test_norm_and_rotation_are_their_twins(level: str, threads: int, dtype: torch.dtype, size: int) -> None:
+    x, weight = torch.randn(3, 100, size).to(dtype), torch.randn(size).to(dtype)
+    assert differ(rms_norm(x, weight, 1e-5), rms_norm_reference(x, weight, 1e-5)) < tolerance(dtype)
+    angles = torch.randn(3, 100, 1, size)
+    heads = torch.randn(3, 100, 2, 2 * size).to(dtype)
+    turned = rotate_halves(heads, angles.cos(), angles.sin())
+    exact = rotate_halves_reference(heads.double(), angles.cos().double(), angles.sin().double())
+    assert differ(turned, exact) < tolerance(dtype)
+
+
+# --- which kernel ------------------------------------------------------------------------------------------
+
+
+def test_a_gradient_goes_through_the_twins() -> None:
+    x = torch.randn(2, 64, requires_grad=True)
+    rounded = round_to("int8", torch.randn(40, 64), 32)
+    rounded_product(x, rounded, None, out_size=40).sum().backward()
+    expected = unround(rounded, out_size=40, in_size=64).sum(dim=0)
+    assert x.grad is not None
+    assert differ(x.grad[0], expected) < 1e-5
+
+
+def test_a_level_that_does_not_run_here_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"'avx10' do not run here.*torch"):
+        native.use("avx10")
+
+
+def test_an_environment_variable_chooses_the_level() -> None:
+    code = "from malmoi.nn.kernels import native; print(native.level())"
+    environment = {**os.environ, native.VARIABLE: "torch"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "torch"
+
+
+@pytest.mark.skipif(native.levels() == [native.TWINS], reason="built without a compiler")
+def test_the_kernels_share_the_threads_of_pytorch() -> None:
+    from malmoi.nn.kernels import _native
+
+    assert _native.has_threads()
