@@ -58,6 +58,7 @@ def ranks(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     >>> ranks(torch.tensor([0.5, 0.1, 0.5]))
     tensor([2.5000, 1.0000, 2.5000], dtype=torch.float64)
     """
+    values = values.contiguous()
     ordered = values.sort().values
     first, last = (torch.searchsorted(ordered, values, right=is_right) for is_right in (False, True))
     return (first + 1 + last).double() / 2
