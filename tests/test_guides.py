@@ -1,9 +1,12 @@
 """What the guides name exists: files, laws, make targets, presets of commands."""
 
 import re
+from inspect import signature
 from pathlib import Path
 
 import pytest
+
+import malmoi
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -38,3 +41,36 @@ def test_every_law_and_table_that_the_guide_names_exists(page: str) -> None:
         assert f"def test_{law}(" in tests, law
     for file in re.findall(r"`(tests/[\w/]+\.py)`", text):
         assert (ROOT / file).exists(), file
+
+
+ENGINE = ["docs/engine.md", "docs/engine.ko.md"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ENGINE)
+def test_the_guide_to_the_engine_is_a_program_that_runs(page: str) -> None:
+    text = (ROOT / page).read_text("utf-8")
+    program = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    exec(compile(program, page, "exec"), {})  # what it says of itself it asserts
+
+
+@pytest.mark.parametrize("page", ENGINE)
+def test_the_guide_to_the_engine_has_every_parameter_and_no_option_that_there_is_not(page: str) -> None:
+    text = (ROOT / page).read_text("utf-8")
+    options, parameters = (
+        text.partition(f"| `{name}` |")[2] for name in ("engine_options", "SamplingParams")
+    )
+    first_column = re.findall(r"^\| (`.*?`) \|", parameters, re.MULTILINE)
+    named = [name for cell in first_column for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(named) == sorted(vars(malmoi.SamplingParams()))
+    rows = re.findall(r"^\| `(\w+)` \|", options.partition("\n\n")[0], re.MULTILINE)
+    assert rows
+    assert set(rows) <= set(signature(malmoi.Engine).parameters)
+
+
+def test_both_guides_to_the_engine_have_the_same_transcript() -> None:
+    first, second = (
+        re.findall(r"^> .*?(?=```)", (ROOT / page).read_text("utf-8"), re.DOTALL | re.MULTILINE)
+        for page in ENGINE
+    )
+    assert first == second != []

@@ -76,7 +76,8 @@ def test_system_changes_what_comes_first_and_keeps_the_turns(conversation: Conve
 
 
 def test_set_changes_the_parameters_of_the_next_answer(conversation: Conversation, parrot: ParrotLLM) -> None:
-    assert "temperature = 0.25" in run_command(conversation, "/set temperature=0.25")
+    assert run_command(conversation, "/set temperature=0.25") == "  temperature = 0.25"
+    assert "  top_k = 0\n" in run_command(conversation, "/set")
     list(conversation.ask("하나"))
     assert parrot.heard[0][1].temperature == 0.25
 

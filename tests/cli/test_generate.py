@@ -46,7 +46,9 @@ def test_json_is_one_line_with_all_of_the_completion(parrot: ParrotLLM) -> None:
         "tokens": [0],
         "finish_reason": "length",
         "logprobs": None,
-        "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
+        "prompt_logprobs": None,
+        "siblings": [],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 1, "cached_tokens": 0, "total_tokens": 4},
         "timings": {"token_times": [0.25]},
     }
 
@@ -82,6 +84,31 @@ def test_what_is_shown_of_a_real_model_is_its_completion(monkeypatch: pytest.Mon
     assert shown["tokens"] == completion.tokens
     assert [len(token["top"]) for token in shown["logprobs"]] == [5] * 4
     assert "4 out, ended by length" in run(*args).stderr
+
+
+def test_several_answers_are_printed_numbered_and_as_json_beside_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    llm = tiny_llm()
+    monkeypatch.setattr("malmoi.llm.load", lambda _model: llm)
+    args = ["한글은", "--max-tokens", "4", "--seed", "1", "--set", "n=2"]
+    first = llm.generate("한글은", SamplingParams(max_tokens=4, seed=1, n=2))
+    [second] = first.siblings
+    assert run(*args).stdout == f"[1] {first.text}\n[2] {second.text}\n"
+    assert run(*args, "--verbose").stderr.count("4 out, ended by length") == 2
+    shown = json.loads(run(*args, "--json").stdout)
+    assert [one["tokens"] for one in (shown, *shown["siblings"])] == [first.tokens, second.tokens]
+    assert shown["siblings"][0]["usage"]["total_tokens"] == second.usage.total_tokens
+
+
+def test_a_schema_is_read_from_a_file_before_a_model_is_loaded(parrot: ParrotLLM, tmp_path: Path) -> None:
+    file = tmp_path / "양식.json"
+    file.write_text('{"type": "object"}', "utf-8")
+    run("한글은", "--json-schema", str(file), "--script-lock", "hangul", "--script-lock", "han")
+    params = parrot.heard[0][1]
+    assert (params.json_schema, params.script_lock) == ('{"type": "object"}', ("hangul", "han"))
+    assert isinstance(run("한글은", "--json-schema", str(tmp_path / "없음")).exception, DataError)
+    assert len(parrot.heard) == 1
 
 
 def test_verbose_keeps_a_number_of_candidates_that_was_asked_for(parrot: ParrotLLM) -> None:

@@ -29,6 +29,10 @@ def test_zero_is_a_value_that_was_given() -> None:
         ("penalty_scope=all", "penalty_scope", "all"),
         ("stop=끝", "stop", ("끝",)),
         (r'stop=["\n", "그만, 끝"]', "stop", ("\n", "그만, 끝")),
+        ("script_lock=hangul", "script_lock", ("hangul",)),
+        (r"regex=\d{1,3}=[가-힣]+", "regex", r"\d{1,3}=[가-힣]+"),
+        ('choice=["네", "아니요"]', "choice", ("네", "아니요")),
+        ('json_schema={"type": "object"}', "json_schema", '{"type": "object"}'),
     ],
 )
 def test_an_assignment_is_read_as_the_parameter_means_it(assignment: str, name: str, value: object) -> None:

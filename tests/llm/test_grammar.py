@@ -138,7 +138,7 @@ def test_requests_of_different_forms_run_together() -> None:
 @pytest.mark.parametrize(
     ("form", "said"),
     [
-        ({"regex": "(가"}, "regex='.가' cannot be followed: error: unclosed group"),
+        ({"regex": "(가"}, "regex='.가' cannot be followed: unclosed group"),
         ({"regex": "(?=가)나"}, "look-around"),
         ({"regex": r"[^\s\S]"}, "regex leaves no way to go on"),
         ({"grammar": "start: subject"}, "unknown name: \"subject\""),

@@ -1,8 +1,9 @@
 """Text in, text out: chat format, stop strings, streaming, logprobs, on models that are tiny or follow a script."""
 
 import gc
+import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
 
 import pytest
 import tokenizers
@@ -12,12 +13,13 @@ from hypothesis import strategies as st
 from tokenizers import decoders, models
 from torch import Tensor
 
-from malmoi.core.errors import RequestError, TemplateError
+from malmoi.core.errors import ConfigError, RequestError, TemplateError
 from malmoi.engine import Request, SamplingParams
-from malmoi.llm import LLM, TextStream
+from malmoi.llm import LLM, Completion, TextStream, load
 from malmoi.models.base import initialise
 from malmoi.nn.cache import PagedCache
 from malmoi.nn.context import Context
+from malmoi.nn.int8_cache import Int8PagedCache
 from malmoi.testing.models import VOCAB_SIZE, ScriptedModel, tiny_llama, tiny_llm
 from malmoi.testing.tokenizer import ByteTokenizer
 from malmoi.text.chat import ChatTemplate
@@ -296,10 +298,86 @@ def test_a_stop_string_before_the_numbers_went_wrong_ends_an_answer_as_ever() ->
     assert (stopped.completion.text, stopped.completion.finish_reason) == ("하", "stop")
 
 
-@pytest.mark.parametrize("asked", [{"n": 2}, {"prompt_logprobs": True}], ids=["several", "scores"])
-def test_what_a_completion_has_no_place_for_is_refused(asked: dict[str, Any]) -> None:
-    with pytest.raises(RequestError, match="a completion is one text, and has no numbers of its prompt"):
-        tiny_llm().generate("안녕", SamplingParams(**asked))
+def everybody(completion: Completion) -> list[Completion]:
+    return [completion, *completion.siblings]
+
+
+@pytest.mark.parametrize("prompt", ["안녕", HELLO], ids=["text", "chat"])
+def test_n_answers_are_those_of_n_seeds(prompt: str | list[dict[str, str]]) -> None:
+    llm, params = tiny_llm(), SamplingParams(n=4, seed=7, max_tokens=16, temperature=0.5, logprobs=2)
+    ask = llm.generate if isinstance(prompt, str) else llm.chat
+    answers = everybody(ask(prompt, params))
+    alone = [ask(prompt, replace(params, n=1, seed=7 + index)) for index in range(4)]
+    assert [one.text for one in answers] == [one.text for one in alone]
+    assert [one.usage for one in answers] == [one.usage for one in alone]
+    assert len({one.text for one in alone}) > 1
+    for one, other in zip(answers, alone, strict=True):
+        assert one.logprobs is not None
+        assert other.logprobs is not None
+        assert [p.logprob for p in one.logprobs] == pytest.approx(
+            [p.logprob for p in other.logprobs], abs=1e-5
+        )
+    assert num_owned(llm) == 0
+
+
+def test_a_stop_string_in_one_of_n_answers_ends_that_one_alone() -> None:
+    llm, params = tiny_llm(), SamplingParams(n=3, seed=7, max_tokens=16)
+    whole = everybody(llm.generate("안녕", params))
+    stop = next(c for c in whole[0].text if all(c not in one.text for one in whole[1:]))
+    stopped = everybody(llm.generate("안녕", replace(params, stop=stop)))
+    assert stopped[0].text == whole[0].text.partition(stop)[0]
+    assert [one.text for one in stopped[1:]] == [one.text for one in whole[1:]]
+    assert num_owned(llm) == 0
+
+
+def test_several_prompts_may_ask_for_several_answers_each() -> None:
+    llm, params = tiny_llm(), SamplingParams(n=3, seed=7, max_tokens=8)
+    assert llm.generate(["안녕", "말"], params) == [llm.generate(one, params) for one in ("안녕", "말")]
+    assert num_owned(llm) == 0
+
+
+def test_several_answers_are_not_streamed() -> None:
+    with pytest.raises(RequestError, match="n=2, and a stream gives one answer. Leave n at 1"):
+        tiny_llm().stream("안녕", SamplingParams(n=2))
+
+
+def test_the_numbers_of_a_prompt_are_those_of_the_same_text_as_an_answer() -> None:
+    llm, text = tiny_llm(), "안녕"
+    ids = llm.prompt_ids(text)
+    scored = llm.generate(text, SamplingParams(max_tokens=1, prompt_logprobs=2, n=2))
+    assert scored.prompt_logprobs is not None
+    assert [one.token for one in scored.prompt_logprobs] == ids[1:]
+    assert b"".join(one.bytes for one in scored.prompt_logprobs) == text.encode()[1:]
+    assert {len(one.top) for one in scored.prompt_logprobs} == {2}
+    with torch.no_grad():
+        expected = llm.model(torch.tensor([ids])).logits[0].log_softmax(-1)[range(len(ids) - 1), ids[1:]]
+    assert [one.logprob for one in scored.prompt_logprobs] == pytest.approx(expected.tolist(), abs=1e-5)
+    assert scored.siblings[0].prompt_logprobs == scored.prompt_logprobs
+    assert llm.generate(text, SEEDED).prompt_logprobs is None
+
+
+def test_usage_says_how_much_of_a_prompt_was_cached_and_the_answer_is_the_same() -> None:
+    llm, prompt = tiny_llm(), "가나다라마바사아자차카타파하"
+    first, second = llm.generate(prompt, SEEDED), llm.generate(prompt, SEEDED)
+    assert (first.usage.cached_tokens, second.usage.cached_tokens) == (0, 32)  # two whole blocks of 42
+    assert first == second
+
+
+def test_engine_options_reach_the_engine() -> None:
+    options = {"max_requests": 3, "prefix_caching": False, "cache_dtype": "int8"}
+    llm = LLM(tiny_llama(), TOKENIZER, engine_options=options)
+    assert llm.engine.scheduler.max_requests == 3
+    assert not llm.engine.scheduler.has_prefix_cache
+    assert all(isinstance(pool, Int8PagedCache) for pool in llm.engine.runner.pools)
+    assert load(engine_options=options).engine.scheduler.max_requests == 3
+
+
+def test_an_option_that_no_engine_has_is_refused_with_the_nearest_one() -> None:
+    message = (
+        "engine_options has 'max_request', and an engine has no such option. Did you mean 'max_requests'?"
+    )
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        LLM(tiny_llama(), TOKENIZER, engine_options={"max_request": 3})
 
 
 def test_a_request_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -214,6 +214,13 @@ def test_a_model_that_wants_to_write_chinese_does_not_under_the_lock() -> None:
         assert {script_of(character) for character in text} <= {None, "hangul", "latin", "greek"}
 
 
+def test_no_byte_begins_only_symbols_that_stand_among_chinese_characters() -> None:
+    rule = LOCKS["bytes"].rule(stop_ids=[0], latin_share=0.3)
+    hexagram, nearest = BYTES.encode("䷯"), BYTES.encode("一")  # else e4, meant as Chinese, would become one
+    assert not rule.allowed()[hexagram[0]]
+    assert not rule.allowed()[nearest[0]]
+
+
 def test_a_form_and_a_lock_hold_together_and_the_keys_of_an_object_are_not_counted() -> None:
     llm = tiny_llm(tiny_llama(max_positions=256))
     names = [f"key{number}" for number in "abc"]

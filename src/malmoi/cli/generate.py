@@ -55,7 +55,7 @@ def generate(
 
     PROMPT goes to the model as it is (`-`: read it from standard input); for a conversation there is
     `malmoi chat`. An encoder-decoder, such as T5 or BART, reads it and answers. What --verbose shows goes to
-    standard error, or with --json into "logprobs".
+    standard error, or with --json into "logprobs". Several answers (--set n=3) come when all are complete, numbered.
     """
     changes = sampling_changes(**options)
     prompt = read_argument_or_stdin(prompt)
@@ -65,24 +65,31 @@ def generate(
     params = replace(llm.default_params, **changes)
     if verbose and not params.logprobs:
         params = replace(params, logprobs=NUM_CANDIDATES)
-    with closing(llm.stream(prompt, params, images=images, audio=audio)) as stream:
-        for piece in stream:
-            if not as_json:
-                print(piece, end="", flush=True)
-        completion = stream.completion
+    if params.n > 1:
+        completion = llm.generate(prompt, params, images=images, audio=audio)
+        if not as_json:
+            for number, one in enumerate([completion, *completion.siblings], start=1):
+                print(f"[{number}] {one.text}", flush=True)
+    else:
+        with closing(llm.stream(prompt, params, images=images, audio=audio)) as stream:
+            for piece in stream:
+                if not as_json:
+                    print(piece, end="", flush=True)
+            completion = stream.completion
+        if not as_json:
+            print(flush=True)
     if as_json:
         print(as_json_line(completion), flush=True)
-        return
-    print(flush=True)
-    if verbose:
+    elif verbose:
         from malmoi.cli.explain import explain
 
-        explain(completion)
+        for one in [completion, *completion.siblings]:
+            explain(one)
 
 
 def as_json_line(completion: "Completion") -> str:
     """Return the completion as one line of JSON; bytes are lists of numbers, times are in seconds."""
-    usage = {"total_tokens": completion.usage.total_tokens}
     whole = asdict(completion)
-    whole["usage"] |= usage
+    for mapping, one in zip([whole, *whole["siblings"]], [completion, *completion.siblings], strict=True):
+        mapping["usage"]["total_tokens"] = one.usage.total_tokens
     return json.dumps(whole, ensure_ascii=False, default=list)

@@ -6,11 +6,14 @@ checks the values itself. Read next: `malmoi.engine.params`, what each number do
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
 
 from malmoi.core.config import override
+from malmoi.core.errors import DataError
+from malmoi.core.files import read_text
 from malmoi.engine import SamplingParams
 
 OPTIONS = (
@@ -21,6 +24,19 @@ OPTIONS = (
     click.option("--top-k", type=int, metavar="K", help="Of the K likeliest tokens only."),
     click.option("--min-p", type=float, metavar="P", help="Of tokens P times as likely as the first."),
     click.option("--stop", multiple=True, metavar="TEXT", help="Stop before this text. May be repeated."),
+    click.option(
+        "--json-schema",
+        type=click.Path(path_type=Path),
+        callback=lambda _context, _option, file: file and read_text(file, error=DataError),
+        metavar="FILE",
+        help="The answer is JSON of the schema in this file.",
+    ),
+    click.option(
+        "--script-lock",
+        multiple=True,
+        metavar="SCRIPT",
+        help="Only this script, such as hangul; Latin in part. May be repeated.",
+    ),
     click.option("--seed", type=int, metavar="N", help="The same seed gives the same text."),
     click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any other parameter."),
 )

@@ -63,9 +63,10 @@ def _system(conversation: Conversation, text: str) -> str:
 
 
 def _set(conversation: Conversation, assignment: str) -> str:
-    if assignment:
-        conversation.params = replace(conversation.params, **sampling_changes(assignments=[assignment]))
-    return "\n".join(f"  {key} = {setting!r}" for key, setting in vars(conversation.params).items())
+    changes = sampling_changes(assignments=[assignment] if assignment else [])
+    conversation.params = replace(conversation.params, **changes)
+    settings = vars(conversation.params)
+    return "\n".join(f"  {name} = {settings[name]!r}" for name in changes or settings)
 
 
 def _save(conversation: Conversation, name: str) -> str:

@@ -25,10 +25,15 @@ class TokenLogprob:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What a completion cost, in tokens; a final stop token counts as one that was generated."""
+    """What a completion cost, in tokens; a final stop token counts as one that was generated.
+
+    `cached_tokens` are those of the prompt that an earlier request had computed: what was left to compute does not
+    change the answer, so it is not compared.
+    """
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = field(default=0, compare=False)
 
     @property
     def total_tokens(self) -> int:
@@ -66,7 +71,11 @@ class Completion:
         tokens: every id that was generated, those of the stop included.
         finish_reason: "stop": a stop token or a stop string; "length": `max_tokens`, or the context is full.
         logprobs: one for each of `tokens`, if `SamplingParams.logprobs` asked for them.
-        usage: tokens of the prompt and of the answer.
+        prompt_logprobs: one for each token of the prompt but the first, which nothing came before, if
+            `SamplingParams.prompt_logprobs` asked for them. Of an encoder-decoder the prompt is what its answers begin
+            with.
+        siblings: the other answers, if `SamplingParams.n` asked for several; they have no siblings.
+        usage: tokens of the prompt and of the answer. Siblings count the prompt too, though it was computed once.
         timings: when each token was there.
     """
 
@@ -74,5 +83,7 @@ class Completion:
     tokens: list[int]
     finish_reason: Literal["stop", "length"]
     logprobs: list[TokenLogprob] | None
+    prompt_logprobs: list[TokenLogprob] | None = None
+    siblings: "list[Completion]" = field(default_factory=list)
     usage: Usage
     timings: Timings = field(compare=False)

@@ -192,5 +192,5 @@ def _refusal(name: str, value: object, problem: object) -> RequestError:
 def _gist(text: str) -> str:
     """The line that says it: the library draws a picture around it."""
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
-    line = next((line for line in lines if line.startswith("error: ")), lines[0])
+    line = next((line for line in lines if line.startswith("error: ")), lines[0]).removeprefix("error: ")
     return line if line.endswith((".", "?")) else f"{line}."

@@ -1,9 +1,12 @@
 """`LLM`: prompts and messages to ids, answers back. Read next: `answer.py`, then `engine/engine.py`."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
-from typing import overload
+from types import MappingProxyType
+from typing import Any, overload
 
 from malmoi.core.errors import ConfigError, RequestError, TemplateError
 from malmoi.engine import Attachment, Request, SamplingParams
@@ -44,11 +47,12 @@ class LLM:
         answer_opening: the tokens that every answer of an encoder-decoder begins with; none for a decoder.
         image_processor: for a model that sees, its processor, or the directory from which the first image reads it.
         sound_processor: the same for a model that hears.
+        engine_options: what `Engine` is made with, by the names of its arguments: `{"cache_dtype": "int8"}`.
 
     Attributes:
-        engine: what runs the requests; may be replaced by one with other limits.
+        engine: what runs the requests; may be replaced by another of the same model.
 
-    Raises ConfigError if `answer_opening` does not fit the kind of the model.
+    Raises ConfigError if `answer_opening` does not fit the kind of the model, or for options that no engine has.
 
     >>> llm = malmoi.load()                                              # doctest: +SKIP
     >>> llm.generate("한글은", SamplingParams(max_tokens=32)).text          # doctest: +SKIP
@@ -67,6 +71,7 @@ class LLM:
         answer_opening: Iterable[int] = (),
         image_processor: ImageProcessor | Path | None = None,
         sound_processor: SoundProcessor | Path | None = None,
+        engine_options: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.answer_opening = tuple(answer_opening)
         if bool(self.answer_opening) != isinstance(model, EncoderDecoder):
@@ -79,7 +84,7 @@ class LLM:
         self.tokenizer = tokenizer
         self.stop_ids = frozenset(stop_ids)
         self.default_params = default_params or SamplingParams()
-        self.engine = Engine(model)
+        self.engine = Engine(model, **_checked(engine_options))
         self._template = template
         self._rules = Rules(tokenizer, vocab_size=model.vocab_size)
         self._media = MediaReader(model, image_processor=image_processor, sound_processor=sound_processor)
@@ -150,9 +155,16 @@ class LLM:
         images: Sequence[MediaSource] = (),
         audio: Sequence[MediaSource] = (),
     ) -> TextStream:
-        """`generate` for a text, `chat` for messages, piece by piece. Raises as they do, and at once."""
-        media = {"images": images, "audio": audio}
-        return TextStream(self._answer(prompt, params or self.default_params, media).pieces())
+        """`generate` for a text, `chat` for messages, piece by piece.
+
+        Raises as they do, and at once; and RequestError for several answers (`SamplingParams.n`).
+        """
+        params = params or self.default_params
+        if params.n > 1:
+            raise RequestError(
+                f"n={params.n}, and a stream gives one answer. Leave n at 1, or use LLM.generate or LLM.chat."
+            )
+        return TextStream(self._answer(prompt, params, {"images": images, "audio": audio}).pieces())
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """The ids from which the model goes on, or which its encoder reads.
@@ -256,3 +268,16 @@ class LLM:
             token for token, is_learned in zip(rendered.ids, rendered.loss_mask, strict=True) if is_learned
         ]
         return frozenset(learned[-1:]) & frozenset(self.tokenizer.special_tokens.values())
+
+
+def _checked(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options, if an engine has each of them."""
+    known = [name for name in signature(Engine).parameters if name != "model"]
+    for name in options:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(
+                f"engine_options has {name!r}, and an engine has no such option.{hint} It has: {', '.join(known)}."
+            )
+    return options

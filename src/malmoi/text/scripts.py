@@ -16,7 +16,10 @@ _IN_USE = (range(0x32400), range(0xE0000, 0xE0200))
 """The code points outside of which there is no character, but for private use."""
 
 _WIDTHS = {"fullwidth", "halfwidth"}
-_SAME = {"cjk": "han", "kangxi": "han", "ideographic": "han", "hangzhou": "han", "hentaigana": "hiragana"}
+_SAME = {
+    "cjk": "han", "kangxi": "han", "ideographic": "han", "hangzhou": "han", "hexagram": "han",
+    "hentaigana": "hiragana",
+}  # fmt: skip
 _SHARED = {
     "alef", "angstrom", "bet", "black", "caron", "circled", "combining", "counting", "dalet", "digit", "dingbat",
     "double", "euler", "feminine", "fraction", "gimel", "information", "kelvin", "masculine", "mathematical", "micro",
