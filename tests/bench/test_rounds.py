@@ -1,8 +1,8 @@
 """Measurements in turn."""
 
 import itertools
-import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
@@ -28,15 +28,20 @@ def test_in_a_round_each_has_one_turn_in_its_order() -> None:
     assert heard == list(itertools.product(range(1, FEWEST + 1), "abc"))
 
 
-def test_no_round_begins_that_would_end_too_late() -> None:
-    began = time.perf_counter()
-    num_rounds = sum(1 for _ in rounds({"sleep": lambda: time.sleep(0.05) or 1.0}, seconds=0.5))  # type: ignore[func-returns-value]
-    assert time.perf_counter() - began < 0.6
-    assert FEWEST < num_rounds <= 10
+@pytest.mark.parametrize(
+    ("seconds", "fewest", "expected"), [(6.0, 1, 6), (6.9, 1, 6), (0.0, 5, 5), (4.0, 5, 5)]
+)
+def test_no_round_begins_that_would_end_too_late_but_the_fewest_are_run(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, fewest: int, expected: int
+) -> None:
+    now = [0.0]
 
+    def one_second() -> float:
+        now[0] += 1
+        return 1.0
 
-def test_the_fewest_rounds_are_run_however_long_they_take() -> None:
-    assert sum(1 for _ in rounds({"sleep": lambda: time.sleep(0.02) or 1.0}, seconds=0, fewest=5)) == 5  # type: ignore[func-returns-value]
+    monkeypatch.setattr("malmoi.bench.rounds.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    assert sum(1 for _ in rounds({"second": one_second}, seconds=seconds, fewest=fewest)) == expected
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from malmoi.budget.cost import (
+    TOKENS_PER_STEP,
     cache_bytes,
     decode_flops,
     forward_bytes,
@@ -25,7 +26,7 @@ from malmoi.budget.cost import (
 from malmoi.budget.example import example_inputs
 from malmoi.budget.forwards import rehearse_forward
 from malmoi.budget.rehearsal import Rehearsal
-from malmoi.models import build_model, save_model
+from malmoi.models import build_model, llama, save_model
 from malmoi.models.registry import find_preset, preset_names
 from malmoi.nn.cache import KeyValueSpec
 from malmoi.nn.context import Context
@@ -124,6 +125,14 @@ def test_caches_hold_as_many_bytes_as_is_said(decoder_case: Any, length: int) ->
         del token, context
         held = rehearsal.num_bytes
     assert held == cache_bytes(model.cache_specs(), length, element_size=4)
+
+
+def test_a_step_is_wide_enough_for_a_token_of_every_sequence() -> None:
+    """As the engine's is: 512 tokens, or as many as there are sequences."""
+    model = on_paper(llama.sized(2, vocab_size=256, max_positions=64))
+    fewer, more = (generation_bytes(model, 32, batch=batch) for batch in (TOKENS_PER_STEP, 600))
+    cached = cache_bytes(model.cache_specs(), 32, element_size=4)
+    assert (more - fewer) / (600 - TOKENS_PER_STEP) == pytest.approx(cached, rel=0.2)
 
 
 # --- measured ----------------------------------------------------------------------------------------------

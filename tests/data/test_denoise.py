@@ -145,3 +145,7 @@ def test_sentences_are_the_text_and_each_but_the_last_ends_with_a_full_stop(text
     assert "".join("".join(sentence) for sentence in sentences) == text
     assert all(sentence[-1] in ".?" for sentence in sentences[:-1])
     assert all(sentence[0] not in ".?" for sentence in sentences[1:])
+    neighbours = [pair for sentence in sentences for pair in pairwise(sentence)]
+    assert not any(first in ".?" and second not in ".?" for first, second in neighbours), (
+        "a place without a cut"
+    )

@@ -55,13 +55,19 @@ WRONG_TYPES = {
     "min_tokens": 1.5,
     "regex": 3,
     "grammar": ["start: x"],
-    "choice": [1],
+    "choice": 1,
+    "script_lock": [1],
     "json_schema": {"const": {1, 2}},
 }
 
 
 def test_a_value_of_the_wrong_type_is_refused_too() -> None:
     # In a process of its own, because in this one the test runner itself checks the annotations.
+    deep: dict[str, Any] = {}
+    for _ in range(100_000):
+        deep = {"items": deep}
+    with pytest.raises(RequestError, match="json_schema is nested too deeply"):
+        SamplingParams(json_schema=deep)
     code = f"""
 from malmoi.core.errors import RequestError
 from malmoi.engine import SamplingParams

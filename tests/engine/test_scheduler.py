@@ -49,7 +49,7 @@ def step(scheduler: Scheduler, token: int = 7) -> dict[Generation, int]:
     """What engine and model do: everybody whose ids are all shown gets `token`."""
     plan = scheduler.schedule()
     done = [generation for generation, count in plan.counts.items() if count == generation.num_pending]
-    chosen = {one: Choice(token) for generation in done for one in (generation, *generation.unborn)}
+    chosen = {one: [Choice(token)] for generation in done for one in (generation, *generation.unborn)}
     scheduler.update(plan, chosen)
     return plan.counts
 
@@ -101,7 +101,7 @@ def test_a_failure_ends_its_generation_with_an_error_and_frees_its_blocks() -> N
     engine = scheduler()
     failing, going_on = engine.add(request(3)), engine.add(request(3))
     plan = engine.schedule()
-    engine.update(plan, {failing: Failure("no number"), going_on: Choice(7)})
+    engine.update(plan, {failing: [Failure("no number")], going_on: [Choice(7)]})
     assert (failing.finish_reason, failing.error, failing.tokens) == ("error", "no number", [])
     assert (going_on.finish_reason, going_on.error, going_on.tokens) == (None, None, [7])
     assert engine.num_blocks_in_use == 1
@@ -240,13 +240,13 @@ def test_ten_thousand_random_requests_leave_nothing_behind() -> None:
         assert engine.running == sorted(engine.running, key=lambda g: g.rank)
         assert not engine.waiting or not engine.running or engine.running[-1].rank < engine.waiting[0].rank
         done = [g for g, count in plan.counts.items() if count == g.num_pending]
-        outcomes: dict[Generation, Choice | Failure] = {
-            one: Choice(random.randrange(5))
+        outcomes: dict[Generation, list[Choice | Failure]] = {
+            one: [Choice(random.randrange(5))]
             for generation in done
             for one in (generation, *generation.unborn)
         }
         if done and random.random() < 0.05:
-            outcomes[done[0]] = Failure("no number")
+            outcomes[done[0]] = [Failure("no number")]
         engine.update(plan, outcomes)
         num_cached += sum(g.num_cached for g in alive if g.finish_reason)
         alive = [g for g in alive if g.finish_reason is None]

@@ -248,7 +248,7 @@ def test_every_step_keeps_the_budget_and_nobody_waits_for_ever(
         plan = scheduler.schedule()
         assert sum(count + g.num_source_pending for g, count in plan.counts.items()) <= 12
         done = {g for g, count in plan.counts.items() if count == g.num_pending}
-        scheduler.update(plan, {g: Choice(7) for g in done})
+        scheduler.update(plan, {g: [Choice(7)] for g in done})
 
         if oldest:
             assert (oldest.num_computed, len(oldest.ids)) > progress

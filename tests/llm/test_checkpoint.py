@@ -13,11 +13,13 @@ import torch
 from tokenizers import processors
 
 import malmoi.llm.checkpoint
+import malmoi.nn.packed
 from malmoi.core.errors import CheckpointError, ConfigError
 from malmoi.engine import SamplingParams
 from malmoi.llm import load
 from malmoi.models import build_model, initialise, save_model
 from malmoi.models.bert import BertConfig
+from malmoi.nn.packed import PackedWeight
 from malmoi.testing.models import tiny_llama
 from malmoi.testing.tokenizer import ByteTokenizer
 from malmoi.text.chat import ChatTemplate
@@ -38,6 +40,15 @@ def directory(tmp_path: Path) -> Path:
 def change(file: Path, **values: Any) -> None:
     old = json.loads(file.read_text("utf-8")) if file.exists() else {}
     file.write_text(json.dumps(old | values), "utf-8")
+
+
+@pytest.mark.parametrize("is_worth_packing", [True, False])
+def test_bf16_is_laid_out_for_the_processor_where_that_is_faster(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, is_worth_packing: bool
+) -> None:
+    monkeypatch.setattr(malmoi.nn.packed, "is_worth_packing", lambda: is_worth_packing)
+    model = load(directory, dtype="bf16").model
+    assert any(isinstance(module, PackedWeight) for module in model.modules()) == is_worth_packing
 
 
 def test_what_is_loaded_is_what_was_saved(directory: Path) -> None:

@@ -68,8 +68,8 @@ FORMS: dict[str, tuple[dict[str, Any], Callable[[str], bool]]] = {
         lambda text: re.fullmatch(r"/\d\d?/[가나]", text, re.A) is not None,
     ),
     "choice": (
-        {"choice": ("긍정", '"부정"\\', "줄\n바꿈")},
-        lambda text: text in ("긍정", '"부정"\\', "줄\n바꿈"),
+        {"choice": ("긍정", '"부정"\\', "줄\n바꿈", "\x7f")},
+        lambda text: text in ("긍정", '"부정"\\', "줄\n바꿈", "\x7f"),
     ),
     "lark": ({"grammar": LARK}, SENTENCES.__contains__),
     "gbnf": ({"grammar": GBNF}, SENTENCES.__contains__),
@@ -140,6 +140,9 @@ def test_requests_of_different_forms_run_together() -> None:
     [
         ({"regex": "(가"}, "regex='.가' cannot be followed: unclosed group"),
         ({"regex": "(?=가)나"}, "look-around"),
+        ({"regex": "가\\"}, "it ends with a backslash that nothing follows"),
+        ({"regex": "a?" * 150_000}, "it has 300,000 characters, and 16,384 are the most"),
+        ({"grammar": "start: " + '"a"? ' * 60_000}, "it has 300,007 characters"),
         ({"regex": r"[^\s\S]"}, "regex leaves no way to go on"),
         ({"grammar": "start: subject"}, "unknown name: \"subject\""),
         ({"grammar": ""}, "grammar='' cannot be followed"),
@@ -151,6 +154,8 @@ def test_requests_of_different_forms_run_together() -> None:
         ({"json_schema": {"type": "array", "uniqueItems": True}}, "Unimplemented keys: ..uniqueItems"),
         ({"json_schema": {"items": {"minLenght": 3}}}, "unknown keyword 'minLenght'. Did you mean 'minLength'?"),
         ({"json_schema": {"anyOf": [{"properties": {"a": {"x-guidance": {}}}}]}}, "unknown keyword 'x-guidance'"),
+        ({"json_schema": {"x" * 10_000: 1}}, "unknown keyword 'x{79}\\. "),
+        ({"json_schema": {"dependencies": {"a": ["b"]}}}, "Unimplemented keys: ..dependencies"),
         ({"json_schema": {"$ref": "https://example.com/schema"}}, "https://example.com/schema"),
     ],
 )  # fmt: skip

@@ -16,10 +16,11 @@ from torch import Tensor
 import malmoi
 from malmoi.core.errors import RequestError
 from malmoi.engine import LogitsRule, SamplingParams
+from malmoi.llm.rules import MOST_LOCKS, Rules
 from malmoi.llm.script_lock import WORDS_GRANTED, ScriptLock
 from malmoi.testing.models import ScriptedModel, tiny_llama, tiny_llm
 from malmoi.testing.tokenizer import ByteTokenizer
-from malmoi.text.scripts import characters_of, script_of
+from malmoi.text.scripts import UNASSIGNED, characters_of, script_of
 from malmoi.text.tokenizer import Tokenizer
 
 BYTES = ByteTokenizer()
@@ -219,6 +220,16 @@ def test_no_byte_begins_only_symbols_that_stand_among_chinese_characters() -> No
     hexagram, nearest = BYTES.encode("䷯"), BYTES.encode("一")  # else e4, meant as Chinese, would become one
     assert not rule.allowed()[hexagram[0]]
     assert not rule.allowed()[nearest[0]]
+
+
+def test_however_many_sets_of_scripts_are_asked_for_few_locks_are_kept() -> None:
+    rules = Rules(BYTES, vocab_size=BYTES.vocab_size)
+    scripts = sorted(script for script in characters_of() if script not in (None, UNASSIGNED))[
+        : MOST_LOCKS + 4
+    ]
+    for script in scripts:
+        assert rules.rule(SamplingParams(script_lock=script), stop_ids=frozenset({0})) is not None
+    assert list(rules._locks) == [frozenset({script}) for script in scripts[4:]]
 
 
 def test_a_form_and_a_lock_hold_together_and_the_keys_of_an_object_are_not_counted() -> None:

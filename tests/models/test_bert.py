@@ -117,6 +117,7 @@ def test_published_config_files_load(published: dict[str, Any], wanted: Any, rea
         ),
         (BERT | {"architectures": None}, "'architectures' is missing"),
         (BERT | SENTIMENT | {"id2label": {"0": "a", "2": "b"}}, "does not name the labels 0, 1, 2"),
+        (BERT | SENTIMENT | {"num_labels": 3}, "num_labels=3 is not supported here. Supported: 2"),
         (BERT | SENTIMENT | {"problem_type": "ranking"}, "problem_type='ranking' is not supported"),
         (ROBERTA | {"max_position_embeddings": 2}, "leaves no position after the 2 rows"),
     ],

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from malmoi.core.errors import CheckpointError, ConfigError, RequestError
-from malmoi.models import build_model, load_config, load_model, save_model
+from malmoi.models import build_model, count_parameters, load_config, load_model, save_model
 from malmoi.models.llama import sized
 from malmoi.nn import packed
 from malmoi.nn.kernels import native
@@ -65,8 +65,9 @@ def test_a_packed_model_answers_as_before_and_saves_as_before(
 ) -> None:
     model = model.to(torch.bfloat16)
     save_model(model, tmp_path / "before")
-    before = call(model, inputs).float()
+    before, num_parameters = call(model, inputs).float(), count_parameters(model)
     packed_model = prepack(model)
+    assert count_parameters(packed_model) == num_parameters
     after = call(packed_model, inputs).float()
     assert (after - before).norm() / before.norm() < case.bf16_tolerance
     save_model(packed_model, tmp_path / "after")
@@ -141,8 +142,35 @@ def test_a_packed_model_moves_to_another_device_and_never_to_another_precision()
     model = quantize(llama(), "int8").to(torch.bfloat16)
     weight = next(m for m in model.modules() if isinstance(m, PackedWeight))
     assert (weight.codes.dtype, weight.scales.dtype) == (torch.uint8, torch.bfloat16)
-    assert model.dtype == torch.bfloat16
+    assert model.dtype == model(torch.tensor([[5]])).logits.dtype == torch.bfloat16
     assert weight.to("meta").codes.is_meta
+    assert weight.to(torch.float32).codes.is_meta, "another precision is no other device"
+
+
+def test_a_packed_product_takes_rows_of_its_own_size_alone() -> None:
+    for model in (prepack(llama().bfloat16()), quantize(llama(), "int8")):
+        for size in (63, 65):
+            with pytest.raises(RuntimeError, match=f"x has {size} numbers a row, and the weight takes 64"):
+                model.head(torch.ones(1, size, dtype=model.dtype))
+
+
+@torch.inference_mode()
+def test_loading_lays_bf16_out_and_gives_the_memory_under_its_file_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back: list[tuple[int, ...]] = []
+    monkeypatch.setattr(
+        "malmoi.models.checkpoint.let_go", lambda weight: given_back.append(tuple(weight.shape))
+    )
+    model, tokens = llama().bfloat16(), torch.tensor([[5, 6, 7]])
+    save_model(model, tmp_path)
+    loaded = load_model(tmp_path, is_prepacked=True)
+    assert sorted(given_back) == sorted(
+        tuple(m.weight.shape) for m in model.modules() if isinstance(m, Linear)
+    )
+    assert torch.equal(loaded(tokens).logits, prepack(model)(tokens).logits)
+    with_plain = load_model(tmp_path, dtype="fp32", is_prepacked=True)
+    assert not any(isinstance(module, PackedWeight) for module in with_plain.modules())
 
 
 def test_a_gradient_flows_through_a_quantised_model() -> None:
@@ -196,6 +224,16 @@ def test_a_quantised_directory_has_one_precision(tmp_path: Path) -> None:
     for dtype in ("int4", torch.bfloat16):
         with pytest.raises(ConfigError, match="is quantised to int8"):
             load_model(tmp_path, dtype=dtype)
+
+
+def test_a_quantised_model_that_could_not_be_loaded_again_is_not_saved(tmp_path: Path) -> None:
+    model = quantize(llama().bfloat16(), "int8")
+    model.blocks[1].ffn.norm.float()
+    for odd in (model, quantize(llama().double(), "int8")):
+        with pytest.raises(ConfigError, match="saved in one precision, of bfloat16, float32, float16"):
+            save_model(odd, tmp_path)
+    save_model(model.to(torch.bfloat16), tmp_path)
+    assert load_model(tmp_path).dtype == torch.bfloat16
 
 
 def test_a_damaged_quantised_directory_is_refused(tmp_path: Path) -> None:

@@ -163,6 +163,18 @@ def test_the_load_is_what_the_router_chose_its_bias_and_groups_included() -> Non
     assert balance._loads[0].tolist() == wanted.tolist()
 
 
+def test_the_second_loss_is_of_the_experts_that_were_chosen_within_the_limit() -> None:
+    """As DeepSeek-V2 routes: the two likeliest experts of a token may lie in two groups, of which one is kept."""
+    limit = GroupLimit(num_groups=2, num_kept=1, num_best=1)
+    router = SoftmaxRouter(hidden_size=4, num_experts=4, top_k=2, is_normalised=False, limit=limit)
+    routing = router(3 * torch.randn(50, 4))
+    likeliest = routing.logits.topk(2).indices.sort().values
+    assert not torch.equal(likeliest, routing.experts.sort().values)
+    share = torch.nn.functional.one_hot(routing.experts, 4).sum(dim=(0, 1)) / 50
+    wanted = 4 * (share * routing.logits.softmax(dim=-1).mean(dim=0)).sum()
+    torch.testing.assert_close(Balance([router], aux_weight=1.0).penalty([routing.logits]), wanted)
+
+
 def test_evaluation_and_planning_move_nothing(sparse_run: MakeRun) -> None:
     run = sparse_run("sigmoid", objective=ALIVE)
     trainer = Trainer(replace(run, eval_sources=run.sources), Observer())

@@ -237,6 +237,17 @@ def test_a_tokenizer_of_an_encoder_has_what_infilling_needs_and_no_sentinels() -
     assert TextInfilling().encoder(encoders, None).separator_id == encoders.token_id("[SEP]")
 
 
+def test_positions_have_to_reach_for_a_text_and_what_frames_it(make_text_run: MakeRun) -> None:
+    """A BART has learned so many and no more: the plan's text, as long as any, would be its first error."""
+    run = make_text_run(objective=TextInfilling(), context_length=64, total_tokens=128)
+    with pytest.raises(
+        ConfigError, match="context_length=64, with 1 more for what frames a text, exceeds the 64"
+    ):
+        train(run)
+    train(replace(run, context_length=63))
+    assert TextInfilling().num_added(train_bpe_for_encoders([], vocab_size=260)) == 2  # it opens a text, too
+
+
 def test_a_text_with_more_holes_than_sentinels_is_refused() -> None:
     with pytest.raises(DataError, match="spans need .* sentinels, and there are 100"):
         SpanCorruption(share=0.5, mean_length=1).pose(whole("a" * 300), TOKENIZER, seed=0)

@@ -18,7 +18,7 @@ from malmoi.core.config import to_mapping
 from malmoi.core.errors import ConfigError, DataError, TokenizerError, TrainingError
 from malmoi.data.pack import PackedBatch
 from malmoi.data.sources import SourceConfig
-from malmoi.models import load_model
+from malmoi.models import load_model, save_model
 from malmoi.testing.crash import dies_at
 from malmoi.text.tokenizer import Tokenizer
 from malmoi.train import report
@@ -260,6 +260,13 @@ def test_a_tokenizer_with_more_ids_than_the_model_has_rows_is_refused(
     ByteTokenizer((*ByteTokenizer().special_tokens, "<|more|>")).save(tmp_path / "larger")
     with pytest.raises(ConfigError, match=r"260 tokens.*only 259 rows"):
         train(make_run(start=FromCheckpoint(path=str(base)), tokenizer=str(tmp_path / "larger")))
+
+
+def test_a_quantised_model_is_not_trained(make_run: MakeRun, tmp_path: Path) -> None:
+    base = train(make_run(out=str(tmp_path / "base"), total_tokens=1))
+    save_model(load_model(base, dtype="int8"), base)
+    with pytest.raises(ConfigError, match="are quantised: rounded numbers get no gradient"):
+        train(make_run(start=FromCheckpoint(path=str(base)), tokenizer=None))
 
 
 def test_without_matplotlib_a_run_is_refused_before_it_starts(

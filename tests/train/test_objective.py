@@ -287,6 +287,22 @@ def test_what_was_said_of_a_text_has_to_be_of_the_objectives_kind(
         train(make_encoder_run(objective=objective, sources=(source,)))
 
 
+def test_texts_of_which_nothing_is_asked_are_refused_before_the_first_step(
+    make_encoder_run: MakeRun, tmp_path: Path
+) -> None:
+    """Of three tokens a share of 0.15 is none: the mean loss would be 0 / 0."""
+    path = write_rows(tmp_path / "short.jsonl", [{"text": "abc"}])
+    short = SourceConfig(path=path, holdout_permille=1000)
+    with pytest.raises(DataError, match="the held-out batches have no target"):
+        Trainer(make_encoder_run(eval_sources=(short,)), Observer())
+    trainer = Trainer(make_encoder_run(), Observer())
+    asked = PackedBatch(
+        tokens=torch.ones(1, 2, dtype=torch.long), targets=torch.full((1, 2), -100), lengths=(2,)
+    )
+    with pytest.raises(DataError, match="the batches of a step have no target.*raise tokens_per_batch"):
+        trainer.accumulate([asked])
+
+
 def test_a_label_may_be_given_by_name(make_encoder_run: MakeRun, tmp_path: Path) -> None:
     path = write_rows(tmp_path / "named.jsonl", [{"text": "좋다", "label": "긍정"}])
     source = SourceConfig(path=path, label_field="label", holdout_permille=0)

@@ -23,7 +23,7 @@ from malmoi.nn.stack import Decoder, Model
 M = TypeVar("M", bound=nn.Module)
 
 TOKENS_PER_STEP = 512
-"""What an engine shows to a model at once if it is not told otherwise."""
+"""What an engine shows to a model at once if it is not told otherwise, and does not decode more sequences."""
 
 
 def on_paper(config: Any, dtype: torch.dtype = torch.float32) -> Model:
@@ -120,7 +120,7 @@ def generation_bytes(model: Model, length: int, *, batch: int = 1) -> int:
     if num_states:
         steps = [(1, 1, num_states), (length, 1, 0)]
     else:
-        piece = TOKENS_PER_STEP - len(others)
+        piece = max(TOKENS_PER_STEP, batch) - len(others)
         whole = length // piece * piece  # where the last full piece of the prompt ends
         steps = [(end, new, 0) for end, new in ((whole, piece), (length, length - whole)) if new and end]
     rehearsals = [

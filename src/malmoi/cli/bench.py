@@ -147,7 +147,7 @@ def _subject(model: str | None, dtype: Precision | None, threads: int | None) ->
             quantize(found, dtype)
     else:
         name = "the model that ships with Malmoi" if model is None else Path(model).resolve().name
-        found = load_model(default_model() if model is None else model, dtype=dtype)
+        found = load_model(default_model() if model is None else model, dtype=dtype, is_prepacked=True)
     decoder = require_kind(found, Decoder, for_what="malmoi bench")
     if threads is None:
         use_one_thread_if_small(decoder)

@@ -4,12 +4,12 @@ Five nouns, one file each, in the order of a request's journey:
 
     request     what is asked (Request) and how far it has come (Generation)
     blocks      who owns which piece of the cache; `groups` of layers hold tables of them, `prefix` finds them again
-    scheduler   which requests run in this step, and how many tokens of each
+    scheduler   which requests run in this step, and how many tokens of each; `speculate` guesses further ones
     runner      one unpadded forward of the model for all of them; sampling picks each next token, of those
                 that penalties and rules leave
     engine      the loop: schedule, run, update; `async_engine`, the same behind an event loop
 
-`Engine` and `AsyncEngine` are loaded on first use: the other names need no torch.
+`Engine`, `AsyncEngine` and `DraftModel` are loaded on first use: the other names need no torch.
 """
 
 from typing import TYPE_CHECKING
@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 from malmoi.engine.params import SamplingParams
 from malmoi.engine.request import Attachment, Candidate, Choice, Generation, Request
 from malmoi.engine.rules import LogitsRule
+from malmoi.engine.speculate import Drafter, PromptLookup
 
 if TYPE_CHECKING:
     from malmoi.engine.async_engine import AsyncEngine
+    from malmoi.engine.draft_model import DraftModel
     from malmoi.engine.engine import Engine
 
 __all__ = [
@@ -27,18 +29,22 @@ __all__ = [
     "Attachment",
     "Candidate",
     "Choice",
+    "DraftModel",
+    "Drafter",
     "Engine",
     "Generation",
     "LogitsRule",
+    "PromptLookup",
     "Request",
     "SamplingParams",
 ]
 
 
 def __getattr__(name: str) -> object:
-    if name not in ("AsyncEngine", "Engine"):
+    if name not in ("AsyncEngine", "DraftModel", "Engine"):
         raise AttributeError(f"module 'malmoi.engine' has no attribute {name!r}")
     from malmoi.engine.async_engine import AsyncEngine
+    from malmoi.engine.draft_model import DraftModel
     from malmoi.engine.engine import Engine
 
-    return {"AsyncEngine": AsyncEngine, "Engine": Engine}[name]
+    return {"AsyncEngine": AsyncEngine, "DraftModel": DraftModel, "Engine": Engine}[name]

@@ -5,14 +5,17 @@
 Read next: `malmoi/llm/`, which puts text around it.
 """
 
+import time
 from collections.abc import Generator, Iterable, Sequence
 
 from malmoi.core.errors import ConfigError, RequestError
+from malmoi.core.memory import keep_freed_memory
 from malmoi.engine.groups import Group, Kind, num_blocks_held
 from malmoi.engine.params import SamplingParams
 from malmoi.engine.request import Choice, Generation, Request
 from malmoi.engine.runner import Runner
-from malmoi.engine.scheduler import Scheduler
+from malmoi.engine.scheduler import PIECE, Scheduler
+from malmoi.engine.speculate import DraftCounts, Drafter, PromptLookup, Trial
 from malmoi.nn.cache import CacheSpec, KeyValueSpec, PagedCache
 from malmoi.nn.int8_cache import Int8PagedCache
 from malmoi.nn.multimodal import Multimodal
@@ -42,11 +45,21 @@ class Engine:
             have no beginnings, and encoder-decoders do without.
         cache_dtype: "int8" keeps keys and values in 8 bits, in half the memory of bf16 and not quite as exactly; None:
             in the precision of the activations.
+        speculation: who guesses what comes next: `PromptLookup()`, `DraftModel(...)`, or None. Answers stay what they
+            are, and come faster where guesses are right. "auto" looks up the prompt as long as that is faster, by the
+            clock; `drafts` counts.
+        batch_invariant: whether logits are the same to the last bit whatever else runs, how much a step has room for,
+            and who gave way to whom, on the CPU with the same number of threads. Then each request is computed by
+            itself, prompts in fixed pieces, and what was computed for one is not used again for another: for tests and
+            evaluations, not for throughput.
 
     A wrong request is refused when it comes in. One whose logits turn out not to be finite ends alone, with the
-    `finish_reason` "error"; neither disturbs the others. One thread at a time.
+    `finish_reason` "error"; neither disturbs the others. One thread at a time. On a processor the whole process keeps
+    the memory that it frees, up to 1 GB, from the first engine on (`core.memory`).
 
-    Raises ConfigError for limits that do not fit each other, and for an encoder that reads something else than tokens.
+    Raises ConfigError for limits that do not fit each other, for an encoder that reads something else than tokens, and
+    for speculation with a model whose states cannot take a token back, or with another vocabulary, and for
+    `batch_invariant` with speculation, an encoder, or steps that have no room for a piece of a prompt.
 
     >>> engine = Engine(malmoi.load_model(malmoi.default_model()))           # doctest: +SKIP
     >>> [answer] = engine.generate([[5, 6, 7]], SamplingParams(max_tokens=4))  # doctest: +SKIP
@@ -64,6 +77,8 @@ class Engine:
         cache_bytes: int = 2**30,
         prefix_caching: bool = True,
         cache_dtype: str | None = None,
+        speculation: Drafter | str | None = None,
+        batch_invariant: bool = False,
     ) -> None:
         if isinstance(model, EncoderDecoder) and not model.has_token_source:
             raise ConfigError(
@@ -78,6 +93,19 @@ class Engine:
                 f"{max_requests=}, {tokens_per_step=}, {block_size=} do not fit: each is 1 or more, and a step must "
                 "have room for a token of every request. Raise tokens_per_step or lower max_requests."
             )
+        if batch_invariant:
+            if speculation is not None or source_length:
+                raise ConfigError(
+                    "batch_invariant=True goes with neither speculation nor an encoder: both show the model more at a "
+                    "time than the next id. Leave one out."
+                )
+            if tokens_per_step < PIECE + max_requests - 1:
+                raise ConfigError(
+                    f"batch_invariant=True shows prompts in pieces of {PIECE} tokens, and {tokens_per_step=} has no "
+                    f"room for one beside {max_requests - 1} others. Give {PIECE + max_requests - 1} or more."
+                )
+        if model.device.type == "cpu":
+            keep_freed_memory()
         self.model = model
         if cache_dtype not in _PAGED_CACHES:
             raise ConfigError(
@@ -101,21 +129,44 @@ class Engine:
             max_requests=max_requests,
             context_length=model.max_positions,
             source_length=source_length,
-            has_prefix_cache=prefix_caching and all(spec.is_shareable for spec in specs),
+            has_prefix_cache=prefix_caching
+            and not batch_invariant
+            and all(spec.is_shareable for spec in specs),
+            has_fixed_pieces=batch_invariant,
         )
-        self.runner = Runner(model, groups=groups, num_state_slots=max_requests, paged_cache=paged_cache)
+        self.drafter = _drafter(speculation, model)
+        self.trial = Trial() if speculation == "auto" else None
+        self.runner = Runner(
+            model,
+            groups=groups,
+            num_state_slots=max_requests,
+            paged_cache=paged_cache,
+            is_batched=not batch_invariant,
+        )
 
     def step(self) -> None:
         """Advance every running generation; each that has seen all of its ids gets a token.
 
         After an exception, Ctrl-C included, the next step begins with everything that was running computed anew.
         """
+        begin, num_accepted = time.perf_counter(), self.drafts.num_accepted
         try:
             plan = self.scheduler.schedule()
+            if self.drafter is not None and (self.trial is None or self.trial.is_on):
+                self.scheduler.draft(plan, self.drafter)
+            is_decoding = plan.is_decoding
             self.scheduler.update(plan, *self.runner.run(plan))
         except BaseException:
             self.scheduler.preempt_all()  # recurrent states may have seen tokens that nobody has counted
             raise
+        if self.trial is not None and plan.counts and is_decoding:
+            num_tokens = len(plan.counts) + self.drafts.num_accepted - num_accepted
+            self.trial.note(time.perf_counter() - begin, num_tokens)
+
+    @property
+    def drafts(self) -> DraftCounts:
+        """How many tokens were guessed so far, and how many rightly."""
+        return self.scheduler.drafts
 
     def add(self, request: Request) -> Generation:
         """Queue a request; the generation that comes back fills up with each `step`.
@@ -283,6 +334,28 @@ class Engine:
             Request(tokens=prompt, source=source, params=p, stop_ids=stops)
             for prompt, source, p in zip(prompts, each_source, params, strict=True)
         ]
+
+
+def _drafter(speculation: Drafter | str | None, model: Decoder | EncoderDecoder) -> Drafter | None:
+    """Who guesses; for "auto" in the beginning."""
+    if speculation is None:
+        return None
+    drafter = PromptLookup() if speculation == "auto" else speculation
+    if isinstance(drafter, str):
+        raise ConfigError(
+            f"{speculation=} guesses nothing. Give PromptLookup(), DraftModel(...), 'auto', or None."
+        )
+    if not all(isinstance(spec, KeyValueSpec) for spec in model.cache_specs()):
+        raise ConfigError(
+            f"a model of the kind {type(model).__name__} with recurrent states cannot take back a token that was "
+            "guessed wrongly. Leave speculation out."
+        )
+    if drafter.vocab_size not in (None, model.vocab_size):
+        raise ConfigError(
+            f"the model that guesses has a vocabulary of {drafter.vocab_size}, and this model one of "
+            f"{model.vocab_size}. Take a smaller model with the same tokenizer."
+        )
+    return drafter
 
 
 def _groups(

@@ -87,6 +87,20 @@ class Group:
             return None
         return place if self.pool.is_shared(table.blocks[place]) else None
 
+    def num_extensible(self, generation: Generation, table: Table) -> int:
+        """How many tokens behind its ids there is room for, if all free blocks were its own."""
+        return (table.end + self.pool.num_free) * self.block_size - len(generation.ids)
+
+    def extend(self, table: Table, length: int) -> None:
+        """Give a table the blocks that a sequence of `length` tokens lacks (mutates table and pool)."""
+        table.blocks += self.pool.allocate(max(0, -(-length // self.block_size) - table.end))
+
+    def cut(self, table: Table, length: int) -> None:
+        """Give back the blocks behind a sequence of `length` tokens (mutates table and pool)."""
+        num_kept = max(0, -(-length // self.block_size) - table.first)
+        self.pool.free(table.blocks[num_kept:])
+        del table.blocks[num_kept:]
+
     def roll(self, table: Table, num_computed: int) -> None:
         """Give back the blocks that no query sees any more (mutates table and pool)."""
         num_behind = self.first_seen(num_computed) - table.first

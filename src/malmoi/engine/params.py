@@ -5,7 +5,7 @@ What each number does to the logits, and in which order, is written down in `sam
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -148,12 +148,18 @@ class SamplingParams:
                 self._check(name, 0, 1000, is_whole=True, note=", or True or False")
         for name, least in (("stop", 1), ("choice", 0), ("script_lock", 1)):
             value = getattr(self, name)
+            if not isinstance(value, Iterable):
+                raise RequestError(f"{name}={value!r} is neither a string nor several. Give one, or a list.")
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
             self._check_strings(name, getattr(self, name), least=least)
         self._check("latin_share", 0, 1)
         if isinstance(self.json_schema, Mapping):
             object.__setattr__(self, "json_schema", _json(self.json_schema))
         self._check_form()
+        if not isinstance(self.logit_bias, Mapping):
+            raise RequestError(
+                f"logit_bias={self.logit_bias!r} is no mapping. Give token ids with a number each."
+            )
         object.__setattr__(self, "logit_bias", dict(self.logit_bias))
         for token, bias in self.logit_bias.items():
             if not _is_number(token, is_whole=True) or not _is_number(bias) or not -100 <= bias <= 100:
@@ -193,6 +199,8 @@ class SamplingParams:
 def _json(schema: Mapping[str, Any]) -> str:
     try:
         return json.dumps(dict(schema), ensure_ascii=False)
+    except RecursionError:
+        raise RequestError("json_schema is nested too deeply. Give a simpler one.") from None
     except (TypeError, ValueError) as problem:
         raise RequestError(f"json_schema={schema!r:.80} cannot be written as JSON: {problem}.") from None
 

@@ -7,7 +7,8 @@ any time. Read next: `scheduler.py`.
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -49,6 +50,10 @@ class Failure(NamedTuple):
     """Why no token could be chosen, and what to do."""
 
     message: str
+
+
+Outcome = Choice | Failure
+"""What a generation gets where a token was to be chosen."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,6 +117,7 @@ class Generation:
         request: what was asked.
         siblings: the others of the same request, if it asks for `n`. They begin when its prompt has been computed.
         ids: the prompt and, after it, what was generated.
+        draft: what somebody guesses to come next; in this step the model looks at it, too (`speculate.py`).
         choices: one for each generated token.
         prompt_choices: one for each token of the prompt but the first, if the request asks for `prompt_logprobs`; their
             probability is the model's own.
@@ -124,8 +130,6 @@ class Generation:
         keys: those of its blocks, as far as they were asked for (`prefix.py`).
         state_slot: where its recurrent states are kept, while it runs.
         rule: the request's, in the state to which `tokens` have brought it.
-        uniform: the number in [0, 1) that the next token is drawn by, of a source of its own, so that what runs beside
-            it does not matter. It stays until a token has come, so a step that failed is computed again as it was.
         started_at: when it was added, as `time.perf_counter` says it (seconds).
         token_times: seconds from then to each generated token.
     """
@@ -134,6 +138,7 @@ class Generation:
         self.request, self.rank = request, rank
         self.siblings: list[Generation] = []
         self.ids = list(request.tokens)
+        self.draft: list[int] = []
         self.choices: list[Choice] = []
         self.prompt_choices: list[Choice] = []
         self.finish_reason: FinishReason | None = None
@@ -145,7 +150,7 @@ class Generation:
         self.rule = None if request.rule is None else request.rule.copy()
         seed = request.params.seed
         self._random = random.Random(None if seed is None else seed + index)
-        self.uniform = self._random.random()
+        self._uniforms: list[float] = []
         self.started_at = time.perf_counter()
         self.token_times: list[float] = []
 
@@ -153,6 +158,16 @@ class Generation:
     def num_pending(self) -> int:
         """How many ids the model has not seen yet: those of the prompt, later one at a time."""
         return len(self.ids) - self.num_computed
+
+    @property
+    def uniform(self) -> float:
+        """The number in [0, 1) that the next token is drawn by: the i-th by the i-th of a source of its own.
+
+        So neither what runs beside it nor how often a step is computed matters, nor whether the token was guessed.
+        """
+        while len(self._uniforms) <= len(self.choices):
+            self._uniforms.append(self._random.random())
+        return self._uniforms[len(self.choices)]
 
     @property
     def num_source_pending(self) -> int:
@@ -182,7 +197,48 @@ class Generation:
         if self.rule is not None:
             self.rule.advance(choice.token)
         self.token_times.append(time.perf_counter() - self.started_at)
-        self.uniform = self._random.random()
+
+    def after(self, token: int) -> "Generation":
+        """What it would be with one more token, for the sampler to look at; it stays as it is.
+
+        >>> generation = Generation(Request(tokens=[5]))
+        >>> ahead = generation.after(7)
+        >>> generation.append(Choice(7))
+        >>> ahead.tokens == generation.tokens, ahead.uniform == generation.uniform
+        (True, True)
+        """
+        ahead = copy(self)  # with the same source of numbers
+        ahead.ids, ahead.choices = [*self.ids, token], [*self.choices, Choice(token)]
+        if self.rule is not None:
+            ahead.rule = self.rule.copy()
+            ahead.rule.advance(token)
+        return ahead
+
+    def twin(self, num_tokens: int) -> "Generation":
+        """Another that goes on from here for at most `num_tokens`, drawn by the same numbers: for another model.
+
+        It has tokens alone, whatever else was attached to them.
+        """
+        end = len(self.choices) + num_tokens
+        least = min(self.request.params.min_tokens, end)
+        own = copy(self)
+        own.request = replace(
+            self.request,
+            attachments=(),
+            params=replace(
+                self.request.params,
+                n=1,
+                max_tokens=end,
+                min_tokens=least,
+                logprobs=False,
+                prompt_logprobs=False,
+            ),
+        )
+        own.siblings, own.ids, own.choices = [], list(self.ids), list(self.choices)
+        own.token_times, own.draft, own.keys, own.tables = list(self.token_times), [], [], []
+        own.num_computed, own.state_slot = 0, None
+        own.rule = None if self.rule is None else self.rule.copy()
+        return own
 
     def raise_if_failed(self) -> None:
         """Raise RequestError if it ended because no token could be chosen."""

@@ -5,7 +5,7 @@ shares the pass with prompts (Yu et al. 2022, OSDI, section 3: "selective batchi
 """
 
 from collections.abc import Sequence
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from malmoi.engine.blocks import Table
 from malmoi.engine.groups import Group, Kind
-from malmoi.engine.request import Choice, Failure, Generation
+from malmoi.engine.request import Choice, Generation, Outcome
 from malmoi.engine.sampling import sample
 from malmoi.engine.scheduler import Plan
 from malmoi.engine.scoring import score
@@ -28,7 +28,8 @@ from malmoi.nn.state import StatePool, StateStep
 class Runner:
     """Owns the cache's memory, in pools of the kind `paged_cache`, and calls the model.
 
-    Who owns which block and state, the scheduler says.
+    Who owns which block and state, the scheduler says. Not `is_batched`, every generation has a pass of its own: its
+    matrices then have the same shapes whoever runs beside it, and shapes decide in which order numbers are added up.
 
     The weights are the model's own, never copied: what training changes, the next step uses.
     """
@@ -40,8 +41,9 @@ class Runner:
         groups: Sequence[Group],
         num_state_slots: int,
         paged_cache: type[PagedCache] = PagedCache,
+        is_batched: bool = True,
     ) -> None:
-        self.model, self.groups = model, groups
+        self.model, self.groups, self.is_batched = model, groups, is_batched
         self.no_states = torch.empty(1, 0, 0)
         self.specs = model.cache_specs()
         memory: Any = {"dtype": model.compute_dtype or model.dtype, "device": model.device}
@@ -54,8 +56,10 @@ class Runner:
         ]
 
     @torch.inference_mode()
-    def run(self, plan: Plan) -> tuple[dict[Generation, Choice | Failure], dict[Generation, list[Choice]]]:
+    def run(self, plan: Plan) -> tuple[dict[Generation, list[Outcome]], dict[Generation, list[Choice]]]:
         """Show the model pending ids of each generation; choose a token where none is left pending.
+
+        Behind each id of a draft another is chosen, as it would be if the draft were right up to there.
 
         Siblings that have waited for a prompt get a token of their own from the same logits. A generation whose logits
         allow no choice gets a `Failure`; the others get what they get without it. The second mapping has what the model
@@ -64,27 +68,49 @@ class Runner:
         Writes into the cache what the model keeps of what was shown, and reads what came before.
         """
         self._copy(plan)
-        if not plan.counts:
-            return {}, {}
-        hidden = self.model.hidden(*self._inputs(plan.counts))[0]
-        ends = list(accumulate(plan.counts.values()))
+        outcomes: dict[Generation, list[Outcome]] = {}
+        scores: dict[Generation, list[Choice]] = {}
+        batches = [plan.counts] if self.is_batched else [{g: count} for g, count in plan.counts.items()]
+        for batch in filter(None, batches):
+            of_batch, scores_of_batch = self._forward(batch)
+            outcomes |= of_batch
+            scores |= scores_of_batch
+        return outcomes, scores
+
+    def _forward(
+        self, counts: dict[Generation, int]
+    ) -> tuple[dict[Generation, list[Outcome]], dict[Generation, list[Choice]]]:
+        """One pass of the model."""
+        hidden = self.model.hidden(*self._inputs(counts))[0]
+        ends = list(accumulate(counts.values()))
         rows: list[int] = []
-        choosing: list[Generation] = []
+        choosing: list[Generation] = []  # as they are, or would be
+        owners: list[Generation] = []
         scores = {}
-        for (generation, count), end in zip(plan.counts.items(), ends, strict=True):
+        for (generation, count), end in zip(counts.items(), ends, strict=True):
             if generation.is_scoring:
                 scores[generation] = self._score(generation, hidden[end - count : end])
-            if count == generation.num_pending:
+            num_drafted = count - generation.num_pending
+            if num_drafted >= 0:
                 family = [generation, *generation.unborn]
+                owners += family
                 choosing += family
-                rows += [end - 1] * len(family)
+                rows += [end - 1 - num_drafted] * len(family)
+                owners += [generation] * num_drafted
+                choosing += islice(
+                    accumulate(generation.draft, Generation.after, initial=generation), 1, None
+                )
+                rows += range(end - num_drafted, end)
         if not rows:  # only pieces of prompts
             return {}, scores
         each, which = np.unique(rows, return_inverse=True)
         logits = self.model.head(hidden[each])
         if len(each) < len(rows):
             logits = logits[which]
-        return dict(zip(choosing, sample(logits, choosing), strict=True)), scores
+        outcomes: dict[Generation, list[Outcome]] = {owner: [] for owner in owners}
+        for owner, outcome in zip(owners, sample(logits, choosing), strict=True):
+            outcomes[owner].append(outcome)
+        return outcomes, scores
 
     def _score(self, generation: Generation, hidden: Tensor) -> list[Choice]:
         """Of the tokens of a prompt that come after each of those in `hidden`."""
@@ -112,22 +138,26 @@ class Runner:
     def _inputs(self, counts: dict[Generation, int]) -> tuple[Tensor, Context]:
         """This step's tokens, where each one stands, and what is cached of those before.
 
-        One that decodes its 6th token beside one that prefills 3: positions 5 | 0 1 2, lengths 6 | 3 3 3.
+        One that decodes its 6th token beside one that prefills 3: positions 5 | 0 1 2, lengths 6 | 3 3 3. Each id of a
+        draft stands for itself, as it will if it is chosen, so that the kernel of decoding takes it.
         """
         device = self.model.device
-        starts = np.array([generation.num_computed for generation in counts])
-        new = np.array(list(counts.values()))
+        spans = list(chain.from_iterable(_spans(generation, count) for generation, count in counts.items()))
+        owners = [generation for generation, _, _ in spans]
+        starts, new = (np.array([span[part] for span in spans]) for part in (1, 2))
         offsets = _offsets(new)
         tokens = list(
-            chain.from_iterable(g.ids[g.num_computed : g.num_computed + count] for g, count in counts.items())
+            chain.from_iterable(
+                (*g.ids[g.num_computed : g.num_computed + count], *g.draft) for g, count in counts.items()
+            )
         )
         steps: dict[Kind | None, PagedStep] = {
-            group.kind: self._source_step(number, counts, offsets)
+            group.kind: self._source_step(number, owners, offsets)
             if group.is_of_source
-            else self._paged_step(group, [g.tables[number] for g in counts], starts, new, offsets)
+            else self._paged_step(group, [g.tables[number] for g in owners], starts, new, offsets)
             for number, group in enumerate(self.groups)
         }
-        states = self._state_step(counts, offsets)
+        states = self._state_step(owners, offsets)
         context = Context(
             positions=torch.from_numpy(_places(starts, new))[None].to(device),
             sequence_lengths=torch.from_numpy(np.repeat(starts + new, new))[None].to(device),
@@ -171,11 +201,11 @@ class Runner:
         self.no_states = states.new_empty(1, 0, states.shape[-1])  # what a step without a new source has
         return states
 
-    def _source_step(self, number: int, counts: dict[Generation, int], offsets: Tensor) -> PagedStep:
+    def _source_step(self, number: int, owners: Sequence[Generation], offsets: Tensor) -> PagedStep:
         """As `_paged_step`, of the sources: all of one that is read in this step is new, nothing of the others."""
-        new = np.array([generation.num_source_pending for generation in counts])
-        lengths = np.array([len(generation.request.source or ()) for generation in counts])
-        tables = [generation.tables[number] for generation in counts]
+        new = np.array([generation.num_source_pending for generation in owners])
+        lengths = np.array([len(generation.request.source or ()) for generation in owners])
+        tables = [generation.tables[number] for generation in owners]
         return self._paged_step(self.groups[number], tables, lengths - new, new, offsets)
 
     def _paged_step(
@@ -203,14 +233,22 @@ class Runner:
             blocks=BlockTables(torch.from_numpy(blocks), torch.from_numpy(end.astype(np.int32)), size),
         )
 
-    def _state_step(self, counts: dict[Generation, int], offsets: Tensor) -> StateStep:
+    def _state_step(self, owners: Sequence[Generation], offsets: Tensor) -> StateStep:
         """The slots of the step's states; one that was preempted begins again."""
         device = self.model.device
         return StateStep(
-            slots=torch.tensor([generation.state_slot for generation in counts], device=device),
-            is_new=torch.tensor([generation.num_computed == 0 for generation in counts], device=device),
+            slots=torch.tensor([generation.state_slot for generation in owners], device=device),
+            is_new=torch.tensor([generation.num_computed == 0 for generation in owners], device=device),
             offsets=offsets,
         )
+
+
+def _spans(generation: Generation, count: int) -> list[tuple[Generation, int, int]]:
+    """Where its ids of this step begin and how many there are; with a draft, one at a time."""
+    start = generation.num_computed
+    if generation.draft:
+        return [(generation, place, 1) for place in range(start, start + count)]
+    return [(generation, start, count)]
 
 
 def _kind(spec: CacheSpec) -> Kind | None:

@@ -14,8 +14,11 @@ from malmoi.core.errors import RequestError
 from malmoi.engine.blocks import BlockPool, Table
 from malmoi.engine.groups import Group, find_prefix
 from malmoi.engine.prefix import extend_keys
-from malmoi.engine.request import Choice, Failure, FinishReason, Generation, Request
+from malmoi.engine.request import Choice, Failure, FinishReason, Generation, Outcome, Request
+from malmoi.engine.speculate import DraftCounts, Drafter
 
+PIECE = 128
+"""A prompt is shown in pieces of so many tokens where what is computed must not depend on what else runs."""
 PATIENCE = 500
 """How many steps a level of priority is worth."""
 
@@ -24,13 +27,19 @@ PATIENCE = 500
 class Plan:
     """What a step does.
 
-    `counts`: how many pending ids of which generation the model sees. Before that, `copies` have to be made: in each
-    group of layers, block -> the one whose content it takes over; `state_copies` are slots of states.
+    `counts`: how many pending ids of which generation the model sees, and of its draft all. Before that, `copies` have
+    to be made: in each group of layers, block -> the one whose content it takes over; `state_copies` are slots of
+    states.
     """
 
     counts: dict[Generation, int] = field(default_factory=dict)
     copies: list[dict[int, int]] = field(default_factory=list)
     state_copies: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def is_decoding(self) -> bool:
+        """Whether everybody shows one id and its draft."""
+        return all(count == 1 + len(generation.draft) for generation, count in self.counts.items())
 
 
 def _rank(generation: Generation) -> tuple[int, int]:
@@ -55,6 +64,9 @@ class Scheduler:
 
     Whoever runs also owns one slot for the states of recurrent layers; there are as many as may run at a time.
 
+    With `has_fixed_pieces` it shows the ids of a generation in the same pieces whatever else runs (`_num_shown`); then
+    a step must have room for a `PIECE` beside a token of every request.
+
     A source is read whole, in the first step of its generation and beside its first ids, and its keys and values stay
     in a group of their own. `check` lets in no source that could find no room beside decoding, so it waits for prompts
     before it, never for ever.
@@ -64,7 +76,7 @@ class Scheduler:
     ...     tokens_per_step=6, max_requests=4, context_length=32,
     ... )
     >>> a = scheduler.add(Request(tokens=[1, 2]))
-    >>> scheduler.update(scheduler.schedule(), {a: Choice(7)})
+    >>> scheduler.update(scheduler.schedule(), {a: [Choice(7)]})
     >>> b = scheduler.add(Request(tokens=[1, 2, 3, 4, 5, 6, 7, 8, 9]))
     >>> list(scheduler.schedule().counts.values())     # a decodes one token beside the first five of b
     [1, 5]
@@ -79,6 +91,7 @@ class Scheduler:
         context_length: int,
         source_length: int = 0,
         has_prefix_cache: bool = True,
+        has_fixed_pieces: bool = False,
     ) -> None:
         self.groups = tuple(groups)
         self.tokens_per_step = tokens_per_step
@@ -86,12 +99,14 @@ class Scheduler:
         self.context_length = context_length
         self.source_length = source_length  # the longest that the encoder takes; 0: there is no encoder
         self.has_prefix_cache = has_prefix_cache and bool(groups)
+        self.has_fixed_pieces = has_fixed_pieces
         self.length_limit = min(
             [context_length, *(g.room_for(context_length) for g in groups if not g.is_of_source)]
         )
         self.state_slots = BlockPool(max_requests)
         self.running: list[Generation] = []  # by rank, as those that wait
         self.waiting: list[Generation] = []
+        self.drafts = DraftCounts()
         self._num_steps = self._num_added = 0
         self._state_copies: dict[int, int] = {}
 
@@ -156,6 +171,12 @@ class Scheduler:
         insort(self.waiting, generation, key=_rank)
         return generation
 
+    def adopt(self, generation: Generation) -> None:
+        """Queue a generation that has already come some way: a prompt, as one that was preempted is."""
+        generation.rank = (self._num_steps, self._num_added)
+        self._num_added += 1
+        insort(self.waiting, generation, key=_rank)
+
     def abort(self, generation: Generation) -> None:
         """End a generation now and free its blocks, and with it the siblings that wait for its prompt.
 
@@ -175,7 +196,7 @@ class Scheduler:
         room = self.tokens_per_step
         counts = {}
         for generation in sorted(self.running, key=lambda g: g.num_pending + g.num_source_pending > 1):
-            count = min(generation.num_pending, room - generation.num_source_pending)
+            count = self._num_shown(generation, room - generation.num_source_pending)
             if count > 0:
                 counts[generation] = count
                 room -= count + generation.num_source_pending
@@ -185,27 +206,72 @@ class Scheduler:
     def update(
         self,
         plan: Plan,
-        outcomes: Mapping[Generation, Choice | Failure],
+        outcomes: Mapping[Generation, Sequence[Outcome]],
         scores: Mapping[Generation, Sequence[Choice]] = MappingProxyType({}),
     ) -> None:
         """Note what a step did: ids were computed, and tokens chosen where none was left pending, or could not be.
+
+        The first outcome of a generation is its next token; the others stand behind the ids of its draft, and count as
+        long as each id is the token that was chosen before it.
 
         `scores` are of the tokens of prompts behind those that were computed, where they were asked for.
         """
         for generation, new in scores.items():
             generation.prompt_choices[generation.num_computed :] = new
         for generation, count in plan.counts.items():
-            generation.num_computed += count
-            is_sound = not isinstance(outcomes.get(generation), Failure)
-            if self.has_prefix_cache and is_sound:
-                self._remember(generation, count)
-            family = [generation, *(g for g in generation.unborn if g in outcomes)]
-            for sibling in family[1:]:
+            draft, generation.draft = generation.draft, []
+            first, *further = outcomes.get(generation, (None,))
+            self._count(generation, count - len(draft), first)
+            siblings = [g for g in generation.unborn if g in outcomes]
+            for sibling in siblings:
                 self._fork(generation, sibling)
-            for one in family:
-                self._take(one, outcomes.get(one))
+            self._take(generation, first)
+            for sibling in siblings:
+                self._take(sibling, outcomes[sibling][0])
+            for token, outcome in zip(draft, further, strict=True):
+                if generation.finish_reason is not None or generation.ids[-1] != token:
+                    break
+                self.drafts.num_accepted += 1
+                self._count(generation, 1, outcome)
+                self._take(generation, outcome)
             for group, table in zip(self.groups, generation.tables, strict=False):  # none if it has ended
+                if draft and not group.is_of_source:
+                    group.cut(table, generation.num_computed)
                 group.roll(table, generation.num_computed)
+
+    def draft(self, plan: Plan, drafter: Drafter) -> None:
+        """Let those that decode show what `drafter` guesses, too, as far as there is room (mutates plan and blocks).
+
+        Nobody gives way for a guess: it gets what is left of the step's tokens and of the blocks, and `update` gives
+        back the blocks that it did not need.
+        """
+        limits = {}
+        for generation, count in plan.counts.items():
+            if count == generation.num_pending == 1 and generation.choices:
+                max_tokens = generation.request.params.max_tokens
+                limit = self.length_limit - len(generation.ids) - 1  # behind the last id one more is chosen
+                if max_tokens is not None:
+                    limit = min(limit, max_tokens - len(generation.choices) - 1)
+                if limit > 0:
+                    limits[generation] = limit
+        room = self.tokens_per_step - sum(count + g.num_source_pending for g, count in plan.counts.items())
+        if not limits or room <= 0:
+            return
+        guesses = drafter.propose({generation: min(limit, room) for generation, limit in limits.items()})
+        for generation, guess in guesses.items():
+            tables = [
+                (group, table)
+                for group, table in zip(self.groups, generation.tables, strict=True)
+                if not group.is_of_source
+            ]
+            extensible = [group.num_extensible(generation, table) for group, table in tables]
+            generation.draft = list(guess[: min(limits[generation], room, *extensible)])
+            if generation.draft:
+                for group, table in tables:
+                    group.extend(table, len(generation.ids) + len(generation.draft))
+                plan.counts[generation] = 1 + len(generation.draft)
+                room -= len(generation.draft)
+                self.drafts.num_proposed += len(generation.draft)
 
     def preempt_all(self) -> None:
         """Make every generation compute its cache again, but for what is findable in it."""
@@ -218,6 +284,18 @@ class Scheduler:
         self.preempt_all()
         for group in self.groups:
             group.pool.forget()
+
+    def _num_shown(self, generation: Generation, room: int) -> int:
+        """How many pending ids are shown where there is room for so many.
+
+        In fixed pieces each id is always shown beside the same ones: those of the prompt up to the next multiple of
+        `PIECE`, those behind it one at a time, also where they are shown again. A piece that does not fit waits.
+        """
+        if not self.has_fixed_pieces:
+            return min(generation.num_pending, room)
+        begin, num_prompt = generation.num_computed, len(generation.request.tokens)
+        piece = min(PIECE - begin % PIECE, num_prompt - begin) if begin < num_prompt else 1
+        return piece if piece <= room else 0
 
     def _grow(self, copies: list[dict[int, int]]) -> None:
         for generation in list(self.running):
@@ -286,6 +364,12 @@ class Scheduler:
         )
         return num_blocks * block_size, tables
 
+    def _count(self, generation: Generation, num_new: int, outcome: Outcome | None) -> None:
+        """So many more ids are computed; what came of it says whether others may use them."""
+        generation.num_computed += num_new
+        if self.has_prefix_cache and not isinstance(outcome, Failure):
+            self._remember(generation, num_new)
+
     def _remember(self, generation: Generation, num_new: int) -> None:
         """Make the blocks findable that the last `num_new` ids have filled."""
         block_size = self.groups[0].block_size
@@ -315,7 +399,7 @@ class Scheduler:
         self._state_copies[sibling.state_slot] = generation.state_slot
         insort(self.running, sibling, key=_rank)
 
-    def _take(self, generation: Generation, outcome: Choice | Failure | None) -> None:
+    def _take(self, generation: Generation, outcome: Outcome | None) -> None:
         if isinstance(outcome, Failure):
             generation.error = outcome.message
             self._finish(generation, "error")
@@ -338,7 +422,7 @@ class Scheduler:
     def _release(self, generation: Generation) -> None:
         for group, table in zip(self.groups, generation.tables, strict=False):  # none if it does not run
             group.pool.free(table.blocks)
-        generation.tables = []
+        generation.tables, generation.draft = [], []
         if generation.state_slot is not None:
             self.state_slots.free([generation.state_slot])
             generation.state_slot = None

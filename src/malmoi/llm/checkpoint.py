@@ -12,7 +12,6 @@ from malmoi.engine import SamplingParams
 from malmoi.llm.llm import LLM, named_token
 from malmoi.models import load_model
 from malmoi.models.checkpoint import Dtype
-from malmoi.nn.packed import prepack
 from malmoi.nn.stack import Decoder, Encoder, EncoderDecoder, Model
 from malmoi.text.tokenizer import Tokenizer
 from malmoi.weights.default import default_model
@@ -62,7 +61,7 @@ def load(
     >>> llm = malmoi.load("runs/my-model", dtype="int8")    # doctest: +SKIP
     """
     directory = resolve(default_model() if path_or_hub_id is None else path_or_hub_id)
-    model = prepack(_text_model(load_model(directory, dtype=dtype)))
+    model = _text_model(load_model(directory, dtype=dtype, is_prepacked=True))
     tokenizer = Tokenizer.load(directory)
     config, generation = (_Keys.read(directory / name) for name in ("config.json", "generation_config.json"))
     opening = _answer_opening(generation, config) if isinstance(model, EncoderDecoder) else []

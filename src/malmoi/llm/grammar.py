@@ -23,6 +23,9 @@ from malmoi.text.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
+LONGEST_TEXT = 2**14
+"""Characters of a regular expression or a grammar: the library's time grows with their square, here to 0.6 s."""
+
 _JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """As `json.dumps` writes. Free white space would let a model write it without end."""
 
@@ -37,7 +40,8 @@ _OTHER_KEYWORDS = {
     "uniqueItems", "minContains", "maxContains", "minProperties", "maxProperties", "minimum", "maximum",
     "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "dependentRequired", "$ref", "$schema", "$id", "$anchor",
     "$comment", "title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly",
-    "contentEncoding", "contentMediaType", "discriminator",
+    "contentEncoding", "contentMediaType", "discriminator", "$dynamicRef", "$dynamicAnchor", "$recursiveRef",
+    "$recursiveAnchor", "dependencies", "id",
 }  # fmt: skip
 _KEYWORDS = _SUBSCHEMA | _SUBSCHEMAS | _NAMED_SUBSCHEMAS | _OTHER_KEYWORDS
 """JSON Schema's, drafts 4 to 2020-12, and one hint of OpenAPI's. What of them it cannot do, the library says itself."""
@@ -146,13 +150,18 @@ def _library(name: str) -> Any:
 
 def _source(library: Any, name: str, value: str | tuple[str, ...]) -> str:
     """The grammar as the library reads it. Raises ValueError for what is none."""
+    if name in ("regex", "grammar") and len(value) > LONGEST_TEXT:
+        raise ValueError(f"it has {len(value):,} characters, and {LONGEST_TEXT:,} are the most")
     match name, value:
         case "json_schema", str():
             return str(library.LLMatcher.grammar_from_json_schema(_checked(value), overrides=_JSON_STYLE))
         case "regex", str():
+            if (len(value) - len(value.rstrip("\\"))) % 2:  # the library would drop it
+                raise ValueError("it ends with a backslash that nothing follows")
             return f"start: /{library.regex_to_lark(value, 'd')}/"
         case "choice", tuple():
             strings = " | ".join(json.dumps(text, ensure_ascii=False) for text in value)
+            strings = strings.replace("\x7f", "\\u007f")  # which JSON leaves as it is, and Lark does not read
             return str(library.LLMatcher.grammar_from_lark(f"start: {strings}"))
         case _:
             return str(library.grammar_from("grammar", value))
@@ -173,7 +182,7 @@ def _checked(text: str) -> dict[str, Any]:
             if keyword not in _KEYWORDS:
                 near = get_close_matches(keyword, sorted(_KEYWORDS), n=1)
                 hint = f" Did you mean {near[0]!r}?" if near else ""
-                raise ValueError(f"unknown keyword {keyword!r}.{hint}")
+                raise ValueError(f"unknown keyword {keyword!r:.80}.{hint}")
             if keyword in _SUBSCHEMA:
                 unread += value if isinstance(value, list) else [value]
             elif keyword in _SUBSCHEMAS and isinstance(value, list):

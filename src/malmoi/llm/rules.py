@@ -11,9 +11,12 @@ from malmoi.llm.grammar import Grammars
 from malmoi.llm.script_lock import ScriptLock
 from malmoi.text.tokenizer import Tokenizer
 
+MOST_LOCKS = 8
+"""Each knows all tokens of the vocabulary, and whoever asks names the scripts: more are not kept."""
+
 
 class Rules:
-    """Makes the rules of a model's requests; what is compiled for a set of scripts is kept.
+    """Makes the rules of a model's requests; what is compiled for a set of scripts is kept for the next ones.
 
     Args:
         tokenizer: whose ids they are over.
@@ -35,8 +38,15 @@ class Rules:
         if grammar := self._grammars.rule(params, stop_ids=stop_ids):
             rules.append(grammar)
         if scripts := frozenset(params.script_lock):
-            if scripts not in self._locks:
-                self._locks[scripts] = ScriptLock(self._tokenizer, scripts, vocab_size=self._vocab_size)
             share = 1.0 if grammar else params.latin_share
-            rules.append(self._locks[scripts].rule(stop_ids=stop_ids, latin_share=share))
+            rules.append(self._lock(scripts).rule(stop_ids=stop_ids, latin_share=share))
         return AllOf(rules) if len(rules) > 1 else rules[0] if rules else None
+
+    def _lock(self, scripts: frozenset[str]) -> ScriptLock:
+        lock = self._locks.pop(scripts, None) or ScriptLock(
+            self._tokenizer, scripts, vocab_size=self._vocab_size
+        )
+        self._locks[scripts] = lock  # at the end: the first is the one that was asked for longest ago
+        if len(self._locks) > MOST_LOCKS:
+            del self._locks[next(iter(self._locks))]
+        return lock

@@ -22,6 +22,7 @@ from malmoi.nn.block import Residual
 from malmoi.nn.linear import Linear
 from malmoi.nn.moe import SigmoidRouter
 from malmoi.nn.norm import LayerNorm, OffsetRMSNorm, RMSNorm
+from malmoi.nn.packed import PackedWeight
 from malmoi.nn.recurrent import Recurrent
 from malmoi.nn.stack import Model, Stack
 from malmoi.weights.rules import Rules
@@ -144,7 +145,12 @@ def require_kind(model: Model, kind: type[M], *, for_what: str) -> M:
 def count_parameters(model: nn.Module) -> int:
     """Numbers that training changes or a checkpoint stores, frozen ones too; a tied matrix is counted once.
 
+    Those of a packed weight are the ones that it had before.
+
     >>> count_parameters(nn.Linear(3, 2))
     8
     """
-    return sum(parameter.numel() for parameter in model.parameters())
+    packed = (module for module in model.modules() if isinstance(module, PackedWeight))
+    return sum(parameter.numel() for parameter in model.parameters()) + sum(
+        weight.out_size * weight.in_size for weight in packed
+    )

@@ -70,6 +70,7 @@ def _read_labels(reader: ConfigReader) -> dict[str, Any]:
         raise ConfigError(
             f"{reader.where}: id2label={names!r} does not name the labels 0, 1, 2, ... Correct it."
         )
+    reader.require("num_labels", len(names))
     problem: Problem = "regression" if len(names) == 1 else "single_label_classification"
     reader.require("problem_type", *get_args(Problem))
     return {

@@ -17,9 +17,16 @@ from malmoi.core.errors import CheckpointError, ConfigError
 from malmoi.core.files import read_json, write_json
 from malmoi.models.base import Family
 from malmoi.models.huggingface import ConfigReader
-from malmoi.models.quantized_files import fill_quantized, require_same, take_config, tensors_of, write_config
+from malmoi.models.quantized_files import (
+    DTYPES,
+    fill_quantized,
+    require_same,
+    take_config,
+    tensors_of,
+    write_config,
+)
 from malmoi.models.registry import family_of, find_family
-from malmoi.nn.packed import plain_tensors
+from malmoi.nn.packed import plain_tensors, prepack
 from malmoi.nn.quantized import PRECISIONS, Quantization, quantization_of, quantize
 from malmoi.nn.stack import Model
 from malmoi.weights.files import let_go, read_tensors, write_tensors
@@ -59,7 +66,11 @@ _SHORT = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def load_model(
-    path_or_hub_id: str | Path, *, dtype: Dtype | None = None, revision: str | None = None
+    path_or_hub_id: str | Path,
+    *,
+    dtype: Dtype | None = None,
+    revision: str | None = None,
+    is_prepacked: bool = False,
 ) -> Model:
     """Load the model of a directory or hub id onto the CPU, for inference or further training.
 
@@ -67,7 +78,8 @@ def load_model(
     into memory: loading reads nothing, and writing to a weight does not change the file. With another precision the
     tensors are converted one by one, so that never more than one is there twice. "int8" and "int4" round the matrices
     of the blocks and the head (`nn.quantized.quantize`); a directory that was saved so is loaded as it is. `revision`
-    is a branch, a tag or a commit of the hub.
+    is a branch, a tag or a commit of the hub. `is_prepacked`: bf16 matrices are laid out for this processor
+    (`nn.packed.prepack`), for inference alone, and the file's memory under them is given back.
 
         model = load_model("runs/my-model", dtype=torch.bfloat16)
         model(torch.tensor([[5, 6, 7]])).logits     # (1, 3, vocab_size)
@@ -102,6 +114,8 @@ def load_model(
     _fill(model, rules.import_(tensors), directory, mapped=mapped, is_converted=dtype is not None)
     if precision is not None:
         quantize(model, precision, release=lambda weight: _let_go_if(weight, mapped))
+    elif is_prepacked:
+        prepack(model, release=lambda weight: _let_go_if(weight, mapped))
     return model.eval()
 
 
@@ -115,7 +129,8 @@ def save_model(model: Model, directory: str | Path, *, dtype: torch.dtype | None
         save_model(model, "runs/my-model", dtype=torch.bfloat16)
 
     Raises CheckpointError if the disk is full or cannot be written; what was there before is then unchanged. Raises
-    ConfigError for a model that was not made by `build_model` or `load_model`, and for a `dtype` of a quantised one.
+    ConfigError for a model that was not made by `build_model` or `load_model`, for a `dtype` of a quantised one, and
+    for a quantised one whose other weights are of several precisions.
     """
     if not hasattr(model, "config"):
         raise ConfigError(
@@ -134,7 +149,9 @@ def save_model(model: Model, directory: str | Path, *, dtype: torch.dtype | None
         # Not of `dtype`: some parameters keep their own precision (`moe.SigmoidRouter`).
         tensors = {name: tensor.to(converted[name].dtype) for name, tensor in tensors.items()}
     stored = next(iter(tensors.values())).dtype
-    if quantization is None:
+    if quantization is not None:
+        _require_one_precision(model, tensors, stored)
+    else:
         tensors = family.rules(model.config).export(tensors)
     write_tensors(directory, tensors)
     config = {
@@ -147,6 +164,18 @@ def save_model(model: Model, directory: str | Path, *, dtype: torch.dtype | None
         **({} if quantization is None else write_config(quantization, stored)),
     }
     write_json(directory / "config.json", config, error=CheckpointError)
+
+
+def _require_one_precision(model: Model, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> None:
+    """Raises ConfigError if what is not packed would not be found again: a quantised directory names one precision."""
+    with torch.device("meta"):
+        expected = dict(build_model(model.config).to(dtype).named_parameters())
+    for name, tensor in tensors.items():
+        if dtype not in DTYPES.values() or (name in expected and tensor.dtype != expected[name].dtype):
+            raise ConfigError(
+                f"this model is quantised, and {name!r} beside it is in {tensor.dtype}. What is not packed is saved in "
+                f"one precision, of {', '.join(DTYPES)}: call model.to(torch.bfloat16) before."
+            )
 
 
 def _asked(dtype: Dtype | None) -> tuple[str | None, torch.dtype | None]:

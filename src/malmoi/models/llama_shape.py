@@ -1,6 +1,6 @@
 """What the decoders of Llama's line share: their shape, as a `config.json` says it, their frame and their names.
 
-Most are Llama with an idea or two more, so of their files and their assembly the most is Llama's. Place in the flow: a
+Most are Llama with an idea or two more, so most of their files and of their assembly is Llama's. Place in the flow: a
 page's Config inherits `LlamaShape`, its `build` fills the layers of `assemble`, its `rules` put the tables of names
 together, its `read_config` and `write_config` call `read_shape` and `write_shape`. Read next: `llama.py`.
 """

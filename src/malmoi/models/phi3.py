@@ -14,6 +14,7 @@ from malmoi.models.base import Family
 from malmoi.models.config_keys import read_keys
 from malmoi.models.huggingface import ConfigReader
 from malmoi.models.llama_shape import FRAME_NAMES, read_shape
+from malmoi.models.rope_parameters import read_rope
 from malmoi.nn.rope_scaling import LongRopeScaling
 from malmoi.weights.rules import Rules, Split, renames
 
@@ -70,7 +71,9 @@ def read_config(reader: ConfigReader) -> Phi3Config:
     reader.require("attention_bias", False)
     reader.require("partial_rotary_factor", 1.0)  # Phi-4 Mini turns three quarters of a head
     reader.disregard("resid_pdrop", "embd_pdrop")  # training's business
-    shape = read_shape(reader, max_positions=4096, norm_eps=1e-5)
+    max_positions = reader.positive("max_position_embeddings", int, 4096)
+    rope = read_rope(reader, max_positions=max_positions, original=4096)
+    shape = read_shape(reader, max_positions=max_positions, norm_eps=1e-5, rope=rope)
     return Phi3Config(**shape, **read_keys(reader, mistral.KEYS, Phi3Config))
 
 

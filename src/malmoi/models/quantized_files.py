@@ -27,7 +27,7 @@ from malmoi.weights.files import read_tensors
 
 KEY = "quantization_config"
 METHOD = "malmoi"
-_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "float16": torch.float16}
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "float16": torch.float16}
 
 
 def write_config(quantization: Quantization, dtype: torch.dtype) -> dict[str, Any]:
@@ -50,13 +50,13 @@ def take_config(raw: dict[str, Any], *, where: str) -> tuple[Quantization, torch
         return None
     reader = ConfigReader(raw.pop(KEY), where=f"{where}: {KEY}")
     reader.require("quant_method", METHOD)
-    reader.require("dtype", *_DTYPES)
+    reader.require("dtype", *DTYPES)
     quantization = Quantization(
         precision=reader.take("precision", str),
         head=reader.take("head", str),
         group_size=reader.positive("group_size", int),
     )
-    dtype = _DTYPES[reader.take("dtype", str)]
+    dtype = DTYPES[reader.take("dtype", str)]
     reader.finish()
     return quantization, dtype
 
@@ -99,9 +99,8 @@ def fill_quantized(model: Model, quantization: Quantization, dtype: torch.dtype,
         else:
             parameter = getattr(module, key)
             filled[parameter] = nn.Parameter(tensor, requires_grad=parameter.requires_grad)
-    for name, parameter in list(
-        model.named_parameters(remove_duplicate=False)
-    ):  # a tied one has several places
+    places = list(model.named_parameters(remove_duplicate=False))  # a tied one has several
+    for name, parameter in places:
         owner, _, key = name.rpartition(".")
         setattr(model.get_submodule(owner), key, filled[parameter])
 

@@ -26,16 +26,18 @@ from malmoi.nn.rope_scaling import (
 T = TypeVar("T")
 
 
-def read_rope(reader: ConfigReader, *, max_positions: int, theta: float = 10_000.0) -> RopeConfig:
-    """Take the rotary keys, with the base `theta` where they name none.
+def read_rope(
+    reader: ConfigReader, *, max_positions: int, theta: float = 10_000.0, original: int | None = None
+) -> RopeConfig:
+    """Take the rotary keys, with the base `theta` and the `original` length where the keys beside them name none.
 
     Raises ConfigError for what is unknown, out of range, or said twice and differently.
 
     >>> read_rope(ConfigReader({"rope_theta": 5e5}, where="config.json"), max_positions=8192)
     RopeConfig(theta=500000.0, scaling=None)
     """
-    has_original = "original_max_position_embeddings" in reader.raw
-    original = reader.positive("original_max_position_embeddings", int) if has_original else None
+    if "original_max_position_embeddings" in reader.raw:
+        original = reader.positive("original_max_position_embeddings", int)
     thetas: dict[str, float] = {}
     scalings: dict[str, RopeScaling | None] = {}
     if "rope_theta" in reader.raw:

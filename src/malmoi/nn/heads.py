@@ -1,7 +1,7 @@
 """What stands on an encoder: one label a text, one a token, or the token that was masked.
 
 A head is a module `(hidden, mask) -> logits`; `mask` says which tokens are real, and None that all are.
-Place in the flow: `stack.Encoder` calls it last. Read next: `models/bert_heads.py`, which gives one to each architecture.
+Place in the flow: `stack.Encoder` calls it last. Read next: `models/bert_heads.py`, which says which of them.
 """
 
 from collections.abc import Sequence

@@ -47,9 +47,8 @@ class PackedWeight(nn.Module, ABC):
         """The whole matrix, in the precision that the weight had."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PackedWeight":
-        device = fn(torch.empty(0)).device
         for name, buffer in self.named_buffers():
-            setattr(self, name, buffer.to(device))
+            setattr(self, name, buffer.to(fn(buffer.new_empty(0)).device))
         return self
 
 
@@ -62,6 +61,9 @@ class PackedLinear(nn.Module):
         self.in_features, self.out_features = weight.in_size, weight.out_size
 
     def forward(self, x: Float[Tensor, "*batch I"]) -> Float[Tensor, "*batch O"]:
+        """Raises RuntimeError for x of another size, as PyTorch's does: the kernels do not look."""
+        if x.shape[-1] != self.in_features:
+            raise RuntimeError(f"x has {x.shape[-1]} numbers a row, and the weight takes {self.in_features}")
         return self.packed.product(x, None if self.bias is None else self.bias.to(x.dtype))
 
     def matrix(self, dtype: torch.dtype) -> Float[Tensor, "O I"]:

@@ -54,7 +54,10 @@ class Quantization:
 
 
 class QuantizedWeight(PackedWeight):
-    """A matrix of codes and scales. `rows` and `plain` give what the codes stand for, in `dtype`."""
+    """A matrix of codes and scales. `rows` and `plain` give what the codes stand for, in `dtype`.
+
+    That one follows the model to another precision; codes and scales do not.
+    """
 
     codes: Tensor
     scales: Tensor
@@ -81,6 +84,11 @@ class QuantizedWeight(PackedWeight):
     @property
     def rounded(self) -> Rounded:
         return Rounded(self.codes, self.scales, self.precision)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "QuantizedWeight":
+        self.dtype = fn(torch.empty(0, dtype=self.dtype)).dtype
+        super()._apply(fn, recurse)
+        return self
 
 
 @torch.no_grad()

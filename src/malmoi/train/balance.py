@@ -52,16 +52,18 @@ class Balance:
 
     def penalty(self, router_logits: Sequence[Float[Tensor, "tokens E"]]) -> Float[Tensor, ""]:
         """What a micro-batch adds to its mean loss; counts the load (mutates this). A router has its scores each."""
-        scores = list(zip(self.routers, router_logits, strict=True))
         with torch.no_grad():
-            loads = [_load(router, logits) for router, logits in scores]
+            loads = [_load(*scores) for scores in zip(self.routers, router_logits, strict=True)]
         self._loads = [a + b for a, b in zip(self._loads, loads, strict=True)] if self._loads else loads
-        balanced = [(router, logits) for router, logits in scores if not isinstance(router, SigmoidRouter)]
+        balanced = [n for n, router in enumerate(self.routers) if not isinstance(router, SigmoidRouter)]
         if not balanced:
             return torch.zeros((), device=router_logits[0].device)
-        (first, logits), *_ = balanced
+        load = torch.stack([loads[n] for n in balanced]).sum(dim=0)
         loss = load_balancing_loss(
-            [logits for _, logits in balanced], num_experts=logits.shape[1], top_k=first.top_k
+            [router_logits[n] for n in balanced],
+            num_experts=len(load),
+            top_k=self.routers[balanced[0]].top_k,
+            load=load,
         )
         self._losses.append(loss.detach())
         return self.aux_weight * loss

@@ -1,6 +1,6 @@
 """What encoder-decoders learn from text alone: a damaged text comes in, and what is missing, or all of it, goes out.
 
-    SpanCorruption   numbered holes in, what stood in them out          T5
+    SpanCorruption   numbered holes in, what stood in them out                  T5
     TextInfilling    holes, and sentences in another order in, the text out     BART
 
 Each is an `Objective` of `objective.py`. A text is damaged anew each time that it is drawn; the packed batch keeps the
@@ -172,6 +172,11 @@ class TextInfilling(Denoise):
             vocab_size=vocab_size, max_positions=max_positions, num_layers=depth, num_decoder_layers=depth,
             **sizes, num_decoder_heads=sizes["num_heads"], decoder_intermediate_size=sizes["intermediate_size"],
         )  # fmt: skip
+
+    def num_added(self, tokenizer: Tokenizer) -> int:
+        """What the decoder reads before the text: the source, which has as much around it, is seldom longer."""
+        opening, _ = _frame(tokenizer)
+        return 1 + len(opening)
 
     def marks(self, tokenizer: Tokenizer, ids: Sequence[int]) -> Marks:
         opening, end = _frame(tokenizer)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from malmoi.core.errors import TrainingError
+from malmoi.core.errors import DataError, TrainingError
 from malmoi.data.held_out import ByteCounter, bits_per_byte, held_out
 from malmoi.data.pack import PackedBatch, PackedStream
 from malmoi.data.prefetch import Prefetcher
@@ -120,9 +120,10 @@ class Trainer:
         """Add to the gradients those of the mean loss over all targets of `batches`; returns the summed loss.
 
         The mean is over targets, not over batches, so it does not matter how tokens are cut into micro-batches. To the
-        gradients, not to the loss, the balance of experts adds its own, a batch for its share of the targets.
+        gradients, not to the loss, the balance of experts adds its own, a batch for its share of the targets. Raises
+        DataError if there is no target.
         """
-        num_targets = _count_targets(batches)
+        num_targets = _require_targets(batches, name="the batches of a step")
         total = torch.zeros((), device=self.device)
         for batch in batches:
             router_logits: list[torch.Tensor] | None = [] if self.balance.routers else None
@@ -213,10 +214,12 @@ class Trainer:
             context_length=self.config.context_length,
             max_batches=self.config.eval_batches,
         )
-        return [
+        posed = [
             self.objective.pose(batch, self.start.tokenizer, seed=number)
             for number, batch in enumerate(batches)
         ]
+        _require_targets(posed, name="the held-out batches")
+        return posed
 
     def _plan(self) -> Plan:
         """Measure a micro-batch of made-up text (after one that compiles), and forget its gradients."""
@@ -253,3 +256,14 @@ class Trainer:
 
 def _count_targets(batches: Sequence[PackedBatch]) -> int:
     return sum(int((batch.targets != NO_TARGET).sum()) for batch in batches)
+
+
+def _require_targets(batches: Sequence[PackedBatch], *, name: str) -> int:
+    """Count them. Raises DataError if there is none: a mean over nothing is no number."""
+    num_targets = _count_targets(batches)
+    if not num_targets:
+        raise DataError(
+            f"{name} have no target, as when so few tokens are read that none is hidden. Give more text, or raise "
+            "tokens_per_batch."
+        )
+    return num_targets

@@ -148,20 +148,26 @@ def head_loss(
 
 
 def load_balancing_loss(
-    router_logits: Sequence[Float[Tensor, "tokens E"]], *, num_experts: int, top_k: int
+    router_logits: Sequence[Float[Tensor, "tokens E"]],
+    *,
+    num_experts: int,
+    top_k: int,
+    load: Float[Tensor, " E"] | None = None,
 ) -> Float[Tensor, ""]:
     """How unequally tokens use experts: E * sum over experts of (share of tokens) * (mean probability).
 
     Fedus et al. 2021, arXiv:2101.03961, section 2.2, equations 4 to 6. Our difference is Mixtral's: a token counts
     once for each of its `top_k` experts, and the means run over the tokens of all layers together. `top_k` where all
     experts are used alike, up to `num_experts` where one gets everything. `router_logits` are those of
-    `Output.router_logits`, or of `Context.router_logits` after `model.hidden`.
+    `Output.router_logits`, or of `Context.router_logits` after `model.hidden`. `load` is how often each expert was
+    chosen, where that is not by the likeliest `top_k` (`nn.moe.GroupLimit`).
 
     >>> alike, one = torch.zeros(3, 4), torch.tensor([[99.0, 0.0, 0.0, 0.0]])
     >>> load_balancing_loss([alike], num_experts=4, top_k=1), load_balancing_loss([one], num_experts=4, top_k=1)
     (tensor(1.), tensor(4.))
     """
     probabilities = torch.cat([logits.float() for logits in router_logits]).softmax(dim=-1)
-    chosen = probabilities.topk(top_k, dim=-1).indices.flatten()
-    share = torch.bincount(chosen, minlength=num_experts) / len(probabilities)
-    return num_experts * (share * probabilities.mean(dim=0)).sum()
+    if load is None:
+        chosen = probabilities.topk(top_k, dim=-1).indices.flatten()
+        load = torch.bincount(chosen, minlength=num_experts).float()
+    return num_experts * (load / len(probabilities) * probabilities.mean(dim=0)).sum()

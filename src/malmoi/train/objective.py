@@ -51,6 +51,10 @@ class Objective(ABC):
     def fit(self, model: Model, *, seed: int) -> Learner:
         """The model with the head that is learned; raises ConfigError for one of the wrong kind."""
 
+    def num_added(self, tokenizer: Tokenizer) -> int:
+        """How many positions a model has to have for what frames a text, besides `context_length`."""
+        return 0
+
     @abstractmethod
     def encoder(self, tokenizer: Tokenizer, template: ChatTemplate | None) -> SampleEncoder:
         """Documents -> samples."""

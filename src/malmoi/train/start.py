@@ -10,6 +10,7 @@ from pathlib import Path
 from malmoi.core.errors import CheckpointError, ConfigError
 from malmoi.core.files import read_json
 from malmoi.models import build_model, initialise, load_model
+from malmoi.nn.quantized import quantization_of
 from malmoi.nn.stack import Decoder
 from malmoi.text.chat import ChatTemplate
 from malmoi.text.tokenizer import Tokenizer
@@ -43,10 +44,12 @@ def open_start(config: RunConfig) -> Start:
         if isinstance(config.start, FromScratch)
         else _continued(config, config.start)
     )
-    if config.context_length > start.model.max_positions:
+    num_added = config.objective.num_added(start.tokenizer)
+    if config.context_length + num_added > start.model.max_positions:
+        frame = f", with {num_added} more for what frames a text," if num_added else ""
         raise ConfigError(
-            f"context_length={config.context_length} exceeds the {start.model.max_positions} positions that the "
-            "model has. Lower context_length, or raise start.max_positions of a model from scratch."
+            f"context_length={config.context_length}{frame} exceeds the {start.model.max_positions} positions that "
+            "the model has. Lower context_length, or raise start.max_positions of a model from scratch."
         )
     return start
 
@@ -63,7 +66,13 @@ def _new(config: RunConfig, start: FromScratch) -> Start:
 
 def _continued(config: RunConfig, start: FromCheckpoint) -> Start:
     directory = resolve(start.path)
-    model = config.objective.fit(load_model(directory), seed=config.seed).float()
+    loaded = load_model(directory)
+    if quantization_of(loaded) is not None:
+        raise ConfigError(
+            f"the weights of {directory} are quantised: rounded numbers get no gradient. Train the model that it was "
+            "made from, and quantize what comes out."
+        )
+    model = config.objective.fit(loaded, seed=config.seed).float()
     tokenizer = Tokenizer.load(config.tokenizer or directory)
     if tokenizer.vocab_size > model.config.vocab_size:
         raise ConfigError(
