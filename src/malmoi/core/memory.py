@@ -30,4 +30,4 @@ def keep_freed_memory() -> bool:
     if not hasattr(library, "gnu_get_libc_version"):
         return False
     settings = ((M_MMAP_THRESHOLD, LARGEST_KEPT), (M_TRIM_THRESHOLD, KEPT_IN_ALL))
-    return all([library.mallopt(name, value) for name, value in settings])
+    return all(library.mallopt(name, value) for name, value in settings)
