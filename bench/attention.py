@@ -1,7 +1,8 @@
-"""Our packed attention against PyTorch's fused kernel on the processor: forward and backward, causal.
+"""Our attention against PyTorch's fused kernel on the processor, causal: packed for training, then a prompt's.
 
-The same tokens in sequences of one length: ours end to end with offsets, the peer's as rows of a batch, so that
-neither needs padding.
+Packed: the same tokens in sequences of one length, forward and backward, ours end to end with offsets, the peer's as
+rows of a batch, so that neither needs padding. A prompt, whole or its last chunk, in inference: the kernel in C++
+against the loop of matrix products that it replaces, and against the fused kernel.
 """
 
 import argparse
@@ -13,7 +14,8 @@ import torch.nn.functional as F
 from interleave import measure_ratio
 from torch import Tensor
 
-from malmoi.nn.kernels.ragged import ragged_attention
+from malmoi.nn.kernels import native
+from malmoi.nn.kernels.ragged import attend_ragged, ragged_attention
 from malmoi.train.precision import resolve_precision
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -25,6 +27,11 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=4096, help="in all; a multiple of every length")
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--head-dim", type=int, default=64)
+    parser.add_argument("--kv-heads", type=int, default=4, help="of a prompt")
+    parser.add_argument("--prompts", type=int, nargs="*", default=[512, 2048, 4096], help="tokens of each")
+    parser.add_argument(
+        "--chunk", type=int, default=512, help="tokens of the last chunk of the longest prompt"
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--precision", choices=["auto", "bf16", "fp32"], default="auto")
     arguments = parser.parse_args()
@@ -39,6 +46,13 @@ def main() -> None:
         measure = partial(measure_ratio, rounds=arguments.rounds)
         measure(partial(ours, *inputs), partial(peer, *inputs), label=f"forward, {length} tokens")
         measure(backward(ours, inputs), backward(peer, inputs), label=f"backward, {length} tokens")
+    spans = [(length, length) for length in arguments.prompts]
+    if spans:
+        spans.append((arguments.chunk, max(arguments.prompts)))
+    for num_queries, num_keys in spans:
+        q = torch.randn(1, num_queries, arguments.heads, arguments.head_dim).to(dtype)
+        k, v = (torch.randn(1, num_keys, arguments.kv_heads, arguments.head_dim).to(dtype) for _ in "kv")
+        measure_prompt(q, k, v, rounds=arguments.rounds)
 
 
 def packed_attention(length: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -49,6 +63,26 @@ def packed_attention(length: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def fused_attention(length: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     rows = (x[0].unflatten(0, (-1, length)).transpose(1, 2) for x in (q, k, v))
     return F.scaled_dot_product_attention(*rows, is_causal=True).transpose(1, 2).flatten(0, 1)[None]
+
+
+@torch.inference_mode()
+def measure_prompt(q: Tensor, k: Tensor, v: Tensor, *, rounds: int) -> None:
+    """Queries at the end of the keys' sequence, so that a chunk sees what came before it."""
+    num_queries, num_keys, scale = q.shape[1], k.shape[1], q.shape[-1] ** -0.5
+    offsets = [torch.tensor([0, length]) for length in (num_queries, num_keys)]
+    is_whole = num_queries == num_keys
+    mask = (
+        None if is_whole else torch.ones(num_queries, num_keys, dtype=torch.bool).tril(num_keys - num_queries)
+    )
+    ours = partial(ragged_attention, q, k, v, *offsets, is_causal=True, scale=scale)
+    products = partial(attend_ragged, q, k, v, *offsets, True, scale, None, None)
+    heads_first = (x.transpose(1, 2) for x in (q, k, v))
+    fused = partial(
+        F.scaled_dot_product_attention, *heads_first, attn_mask=mask, is_causal=is_whole, enable_gqa=True
+    )
+    label = f"prompt, {num_queries} of {num_keys} tokens, kernels {native.level()}"
+    measure_ratio(ours, products, rounds=rounds, label=f"{label}, matrix products")
+    measure_ratio(ours, fused, rounds=rounds, label=f"{label}, fused")
 
 
 def backward(attention: Attention, inputs: Sequence[Tensor]) -> Callable[[], object]:

@@ -46,7 +46,7 @@ struct PagedDecode {
         const T* q = static_cast<const T*>(a.q) + (sequence * a.heads + kv_head * groups) * a.head_dim;
         const T* pool = static_cast<const T*>(a.k_pool);
         for (int64_t g = 0; g < groups; g += 4) {
-            with_constant(smaller(4, groups - g), [&](auto queries) {
+            with_constant<4>(smaller(4, groups - g), [&](auto queries) {
                 constexpr int kQueries = decltype(queries)::value;
                 for (int64_t i = 0; i < count; ++i) {
                     fetch(pool, a.head_dim, rows, i, count);
@@ -64,15 +64,6 @@ struct PagedDecode {
         }
     }
 
-    // cap * tanh(score / cap), written with the exponential that there is: tanh(x) = 1 - 2 / (e^2x + 1).
-    void bend(float* scores, int64_t count) const {
-        for (int64_t i = 0; i < count; i += kLanes) {
-            Floats grown = exp(mul(load(scores + i), all(2.0f / a.soft_cap)));
-            Floats bent = fma(div(all(-2.0f), add(grown, all(1.0f))), all(a.soft_cap), all(a.soft_cap));
-            store(scores + i, bent);
-        }
-    }
-
     void span(int64_t sequence, int64_t kv_head, int64_t first, int64_t count, float* out) const {
         thread_local Scratch<float> scratch;
         float* scores = scratch.of(groups * kSpan);
@@ -83,7 +74,8 @@ struct PagedDecode {
             float *row = scores + g * kSpan, *to = out + g * partial;
             const int64_t padded = (count + kLanes - 1) / kLanes * kLanes;
             for (int64_t i = count; i < padded; ++i) row[i] = row[count - 1];
-            if (a.soft_cap > 0) bend(row, padded);
+            if (a.soft_cap > 0)
+                for (int64_t i = 0; i < padded; i += kLanes) store(row + i, bent(load(row + i), a.soft_cap));
             Floats largest = load(row);
             for (int64_t i = kLanes; i < padded; i += kLanes) largest = max(largest, load(row + i));
             to[0] = max(largest);
@@ -120,18 +112,7 @@ struct PagedDecode {
             for (int g = 0; g < kQueries; ++g)
                 for (int p = 0; p < kParts; ++p) store(out + g * partial + h + p * kLanes, sums[g][p]);
         };
-        with_constant(queries, [&](auto q) { with_constant(parts, [&](auto p) { run(q, p); }); });
-    }
-
-    template <int n>
-    struct Constant { static constexpr int value = n; };
-
-    template <class F>
-    static void with_constant(int64_t n, const F& f) {
-        if (n == 1) f(Constant<1>());
-        if (n == 2) f(Constant<2>());
-        if (n == 3) f(Constant<3>());
-        if (n == 4) f(Constant<4>());
+        with_constant<4>(queries, [&](auto q) { with_constant<4>(parts, [&](auto p) { run(q, p); }); });
     }
 
     void join(int64_t sequence, int64_t head, const float* partials, int64_t num_spans) const {

@@ -52,6 +52,21 @@ struct Attention {
     void* out;
 };
 
+// The last queries of one sequence over all its keys; all of one precision.
+struct Prefill {
+    bool is_bf16;
+    int64_t queries, keys, heads, kv_heads, head_dim, value_dim;
+    const void* q;  // (queries, heads, head_dim)
+    const void* k;  // (tokens, kv_heads, head_dim)
+    const void* v;
+    const int32_t* blocks;  // where in k and v the keys lie; or null: they are the first ones
+    int64_t block_size;
+    bool is_causal;
+    int64_t window;  // as Attention has it, to both sides if not causal
+    float scale, soft_cap;
+    void* out;
+};
+
 // out = x / rms(x) * weight, row by row.
 struct RmsNorm {
     bool is_bf16;
@@ -78,6 +93,7 @@ struct Kernels {
     void (*linear)(const Linear&, int threads);
     void (*pack)(const Packing&, int threads);
     void (*paged_decode)(const Attention&, int threads);
+    void (*prefill_attention)(const Prefill&, int threads);
     void (*rms_norm)(const RmsNorm&, int threads);
     void (*rotate)(const Rotate&, int threads);
 };

@@ -2,6 +2,7 @@
 #include "attention.h"
 #include "kernels.h"
 #include "linear.h"
+#include "prefill.h"
 #include "rounding.h"
 #include "rowwise.h"
 
@@ -29,7 +30,7 @@ bool runs_here() {
 #endif
 }
 
-const Kernels kernels{NAME(LEVEL), runs_here, linear, pack, paged_decode, rms_norm, rotate};
+const Kernels kernels{NAME(LEVEL), runs_here, linear, pack, paged_decode, prefill_attention, rms_norm, rotate};
 
 }  // namespace LEVEL
 }  // namespace malmoi

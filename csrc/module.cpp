@@ -80,6 +80,13 @@ NB_MODULE(_native, m) {
                               soft_cap, to(out)}, threads);
         return true;
     }, unlocked, "False, and nothing done, if a length does not fit the blocks.");
+    m.def("prefill_attention", [](bool is_bf16, int64_t queries, int64_t keys, int64_t heads, int64_t kv_heads,
+                                  int64_t head_dim, int64_t value_dim, Address q, Address k, Address v, Address blocks,
+                                  int64_t block_size, bool is_causal, int64_t window, float scale, float soft_cap,
+                                  Address out, int threads) {
+        chosen->prefill_attention({is_bf16, queries, keys, heads, kv_heads, head_dim, value_dim, to(q), to(k), to(v),
+                                   at<int32_t>(blocks), block_size, is_causal, window, scale, soft_cap, to(out)}, threads);
+    }, unlocked);
     m.def("rms_norm", [](bool is_bf16, int64_t rows, int64_t size, Address x, Address weight, float eps, Address out,
                          int threads) {
         chosen->rms_norm({is_bf16, rows, size, to(x), to(weight), eps, to(out)}, threads);

@@ -1,7 +1,7 @@
 // Sixteen lanes at a time, in one vocabulary for every instruction set: what the kernels are written in.
 //
 // Compiled once for each level (see CMakeLists.txt), each time with other flags and LEVEL naming the namespace. The
-// kernels (linear.h, attention.h, rowwise.h) only see the functions below. Read next: linear.h.
+// kernels (linear.h, attention.h, prefill.h, rowwise.h) only see the functions below. Read next: linear.h.
 #pragma once
 
 #include <cmath>
@@ -25,6 +25,9 @@ inline float from_bf16(uint16_t x) {
     std::memcpy(&out, &bits, 4);
     return out;
 }
+
+inline float to_float(float x) { return x; }
+inline float to_float(uint16_t x) { return from_bf16(x); }
 
 // To the nearest, ties to even, as PyTorch rounds; NaN stays NaN.
 inline uint16_t to_bf16(float x) {
@@ -61,11 +64,16 @@ inline void store(uint16_t* p, Floats x) {
 #endif
 }
 inline Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
+inline Floats sub(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
 inline Floats mul(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
 inline Floats div(Floats a, Floats b) { return _mm512_div_ps(a, b); }
 inline Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
 inline Floats max(Floats a, Floats b) { return _mm512_max_ps(a, b); }
 inline Floats min(Floats a, Floats b) { return _mm512_min_ps(a, b); }
+// a <= b ? yes : no, lane by lane.
+inline Floats choose(Floats a, Floats b, Floats yes, Floats no) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LE_OQ), no, yes);
+}
 inline Floats round(Floats x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 inline void store_bytes(int8_t* p, Floats x) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
@@ -101,6 +109,15 @@ inline Floats dot_pairs(Floats to, Ints w, Ints x) {
 #endif
 }
 
+#if defined(__AVX512BF16__)
+// Each lane of the one and of the other side by side, in bf16.
+inline void store_pairs(int32_t* p, Floats even, Floats odd) {
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i places = _mm512_or_si512(lane, _mm512_slli_epi32(_mm512_add_epi32(lane, _mm512_set1_epi32(16)), 16));
+    _mm512_storeu_si512(p, _mm512_permutexvar_epi16(places, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(odd, even))));
+}
+#endif
+
 #elif defined(__AVX2__)
 
 struct Floats { __m256 a, b; };
@@ -126,6 +143,7 @@ inline void store(uint16_t* p, Floats x) {
     for (int i = 0; i < kLanes; ++i) p[i] = to_bf16(lanes[i]);
 }
 inline Floats add(Floats x, Floats y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
+inline Floats sub(Floats x, Floats y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
 inline Floats mul(Floats x, Floats y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
 inline Floats div(Floats x, Floats y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
 inline Floats fma(Floats x, Floats y, Floats z) {
@@ -133,6 +151,10 @@ inline Floats fma(Floats x, Floats y, Floats z) {
 }
 inline Floats max(Floats x, Floats y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
 inline Floats min(Floats x, Floats y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
+inline Floats choose(Floats x, Floats y, Floats yes, Floats no) {
+    return {_mm256_blendv_ps(no.a, yes.a, _mm256_cmp_ps(x.a, y.a, _CMP_LE_OQ)),
+            _mm256_blendv_ps(no.b, yes.b, _mm256_cmp_ps(x.b, y.b, _CMP_LE_OQ))};
+}
 inline Floats round(Floats x) {
     constexpr int nearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
     return {_mm256_round_ps(x.a, nearest), _mm256_round_ps(x.b, nearest)};
@@ -223,6 +245,7 @@ inline void store(uint16_t* p, Floats x) {
     for (int i = 0; i < kLanes; ++i) p[i] = to_bf16(x.lane[i]);
 }
 inline Floats add(Floats a, Floats b) { return each([&](int i) { return a.lane[i] + b.lane[i]; }); }
+inline Floats sub(Floats a, Floats b) { return each([&](int i) { return a.lane[i] - b.lane[i]; }); }
 inline Floats mul(Floats a, Floats b) { return each([&](int i) { return a.lane[i] * b.lane[i]; }); }
 inline Floats div(Floats a, Floats b) { return each([&](int i) { return a.lane[i] / b.lane[i]; }); }
 inline Floats fma(Floats a, Floats b, Floats c) {
@@ -234,6 +257,9 @@ inline Floats fma(Floats a, Floats b, Floats c) {
 }
 inline Floats max(Floats a, Floats b) { return each([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; }); }
 inline Floats min(Floats a, Floats b) { return each([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; }); }
+inline Floats choose(Floats a, Floats b, Floats yes, Floats no) {
+    return each([&](int i) { return a.lane[i] <= b.lane[i] ? yes.lane[i] : no.lane[i]; });
+}
 inline Floats round(Floats x) { return each([&](int i) { return std::nearbyintf(x.lane[i]); }); }
 inline void store_bytes(int8_t* p, Floats x) {
     for (int i = 0; i < kLanes; ++i) p[i] = static_cast<int8_t>(static_cast<int32_t>(x.lane[i]));
@@ -332,6 +358,35 @@ inline Floats exp(Floats x) {
     return times_power_of_two(p, n);
 }
 
+constexpr float kLog2E = 1.44269504f;
+
+// 2^x for x of at most 0, no further off than 2e-7 of it, and 1 for 0: fitted to 2^x on -1/2 ... 1/2.
+inline Floats exp2(Floats x) {
+    x = max(all(-126.0f), x);  // in this order a NaN stays one
+    const Floats n = round(x), rest = sub(x, n);
+    Floats p = all(1.32647e-3f);
+    constexpr float factors[] = {9.67151e-3f, 5.550734e-2f, 2.4022242e-1f, 6.9314698e-1f, 1.0f};
+    for (float factor : factors) p = fma(p, rest, all(factor));
+    return times_power_of_two(p, n);
+}
+
+// cap * tanh(x / cap), written with the exponential that there is: tanh(x) = 1 - 2 / (e^2x + 1).
+inline Floats bent(Floats x, float cap) {
+    const Floats grown = exp(mul(x, all(2.0f / cap)));
+    return fma(div(all(-2.0f), add(grown, all(1.0f))), all(cap), all(cap));
+}
+
+template <int n>
+struct Constant { static constexpr int value = n; };
+
+// f of n, 1 to `most`, as a constant.
+template <int most, class F>
+inline void with_constant(int64_t n, const F& f) {
+    if constexpr (most > 1)
+        if (n < most) return with_constant<most - 1>(n, f);
+    f(Constant<most>());
+}
+
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Memory that a thread keeps from call to call. Not std::vector: its functions would be compiled once a level under
@@ -343,7 +398,8 @@ public:
     T* of(int64_t size) {
         if (size > capacity) {
             std::free(memory);
-            memory = static_cast<T*>(std::malloc(size * sizeof(T)));
+            // From a line's beginning, or each vector would be two lines' worth.
+            memory = static_cast<T*>(std::aligned_alloc(64, (size * sizeof(T) + 63) / 64 * 64));
             if (!memory) std::abort();
             capacity = size;
         }

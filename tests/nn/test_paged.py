@@ -127,10 +127,10 @@ def test_an_int8_pool_takes_what_it_says() -> None:
     window=st.sampled_from([None, 1, 7]),
     soft_cap=st.sampled_from([None, 2.0]),
 )
-def test_who_decodes_gets_the_same_from_every_kernel(
+def test_a_step_gets_the_same_from_every_kernel(
     level: str, lengths: list[int], num_chunked: int, window: int | None, soft_cap: float | None
 ) -> None:
-    """Single queries first, read in blocks where a kernel is there; then chunks, which are gathered."""
+    """Single queries first, then chunks; both are read in blocks where kernels are there."""
     size, new = 4, [1] * len(lengths) + [3] * num_chunked
     lengths = lengths + [11] * num_chunked
     num_blocks = [-(-length // size) for length in lengths]

@@ -5,17 +5,20 @@ product. The queries that share a key head are rows of one product, so no key is
 keys that none of its queries sees. On processors without matrix tiles this runs the bf16 products at full speed:
 faster than PyTorch's fused kernel from 512 tokens on (`bench/attention.py`); what that costs in precision, a score
 being rounded to bf16 once, `docs/decisions/0004` says. The loop is hidden from `torch.compile`
-as one operator: a compiled model has no graph break and does not recompile when the lengths change. On other
+as one operator: a compiled model has no graph break and does not recompile when the lengths change. In inference
+mode `prefill.py` takes each sequence, if there is a kernel for this processor, precision and width. On other
 devices, and with a bias on the scores, each sequence goes through `rows.py`.
 """
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from malmoi.nn.kernels.prefill import can_prefill, prefill_attention
 from malmoi.nn.kernels.rows import rows_attention
 from malmoi.nn.kernels.visibility import visibility
 
@@ -41,6 +44,8 @@ def ragged_attention(
     if q.device.type in ("cpu", "meta") and bias is None:
         # In this order: the compiler cannot trace the second question.
         if not torch.compiler.is_compiling() and torch.is_inference_mode_enabled():
+            if can_prefill(q, k, v):
+                return _prefill(q, k, v, query_offsets, key_offsets, is_causal, scale, window, soft_cap)
             # Without the operator around it: calling the first one loads torch._dynamo, which takes seconds.
             return attend_ragged(q, k, v, query_offsets, key_offsets, is_causal, scale, window, soft_cap)
         out: Tensor = _forward(q, k, v, query_offsets, key_offsets, is_causal, scale, window, soft_cap)
@@ -66,6 +71,26 @@ def ragged_attention(
 def _sequences(query_offsets: Tensor, key_offsets: Tensor) -> list[tuple[slice, slice]]:
     pairs = zip(pairwise(query_offsets.tolist()), pairwise(key_offsets.tolist()), strict=True)
     return [(slice(*queries), slice(*keys)) for queries, keys in pairs]
+
+
+def _prefill(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    query_offsets: Tensor,
+    key_offsets: Tensor,
+    is_causal: bool,
+    scale: float,
+    window: int | None,
+    soft_cap: float | None,
+) -> Tensor:
+    """`attend_ragged` in the kernel, a sequence at a time."""
+    said: Any = {"is_causal": is_causal, "scale": scale, "window": window, "soft_cap": soft_cap}
+    outs = [
+        prefill_attention(q[0, queries], k[0, keys], v[0, keys], num_keys=keys.stop - keys.start, **said)
+        for queries, keys in _sequences(query_offsets, key_offsets)
+    ]
+    return torch.cat(outs)[None]
 
 
 def _blocks(
