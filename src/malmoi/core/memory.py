@@ -1,8 +1,9 @@
 """What happens to memory that was freed: it is kept for the next step instead of being given back to the system.
 
 A forward pass allocates and frees the same tensors over and over. The C library of Linux returns large pieces at once,
-and the kernel then hands out every page of the next one anew, zeroed: a third of the time of a long prompt. Place in
-the flow: the engine asks for it when it is made. Read next: `engine/engine.py`.
+and the kernel then hands out every page of the next one anew, zeroed: a third of the time of a long prompt. The price is
+memory: kept pieces do not always fit the next step, so a process grows, by up to half where it was measured. Place in the flow: the engine asks
+for it where its caller does. Read next: `engine/engine.py`.
 """
 
 import ctypes
@@ -18,8 +19,7 @@ KEPT_IN_ALL = 2**30
 def keep_freed_memory() -> bool:
     """Let this process keep pieces of up to 32 MB, 1 GB in all, that it frees; False where the C library cannot.
 
-    For the whole process, and for good. What a process needs at its peak stays the same; between peaks it gives less
-    back. With other libraries than glibc nothing is changed.
+    For the whole process, and for good. With other libraries than glibc nothing is changed.
 
     >>> keep_freed_memory() == (sys.platform == "linux" and "glibc" in platform.libc_ver())
     True

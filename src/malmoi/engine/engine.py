@@ -52,10 +52,11 @@ class Engine:
             and who gave way to whom, on the CPU with the same number of threads. Then each request is computed by
             itself, prompts in fixed pieces, and what was computed for one is not used again for another: for tests and
             evaluations, not for throughput.
+        keeps_freed_memory: long prompts are faster, and the whole process gives back less of what it frees, from here
+            on (`core.memory`).
 
     A wrong request is refused when it comes in. One whose logits turn out not to be finite ends alone, with the
-    `finish_reason` "error"; neither disturbs the others. One thread at a time. On a processor the whole process keeps
-    the memory that it frees, up to 1 GB, from the first engine on (`core.memory`).
+    `finish_reason` "error"; neither disturbs the others. One thread at a time.
 
     Raises ConfigError for limits that do not fit each other, for an encoder that reads something else than tokens, and
     for speculation with a model whose states cannot take a token back, or with another vocabulary, and for
@@ -79,6 +80,7 @@ class Engine:
         cache_dtype: str | None = None,
         speculation: Drafter | str | None = None,
         batch_invariant: bool = False,
+        keeps_freed_memory: bool = False,
     ) -> None:
         if isinstance(model, EncoderDecoder) and not model.has_token_source:
             raise ConfigError(
@@ -104,7 +106,7 @@ class Engine:
                     f"batch_invariant=True shows prompts in pieces of {PIECE} tokens, and {tokens_per_step=} has no "
                     f"room for one beside {max_requests - 1} others. Give {PIECE + max_requests - 1} or more."
                 )
-        if model.device.type == "cpu":
+        if keeps_freed_memory:
             keep_freed_memory()
         self.model = model
         if cache_dtype not in _PAGED_CACHES:
