@@ -1,9 +1,9 @@
 """What happens to memory that was freed: it is kept for the next step instead of being given back to the system.
 
-A forward pass allocates and frees the same tensors over and over. The C library of Linux returns large pieces at once,
-and the kernel then hands out every page of the next one anew, zeroed: a third of the time of a long prompt. The price is
-memory: kept pieces do not always fit the next step, so a process grows, by up to half where it was measured. Place in the flow: the engine asks
-for it where its caller does. Read next: `engine/engine.py`.
+A forward pass allocates and frees the same tensors over and over. The C library of Linux returns large pieces at
+once, and the kernel then hands out every page of the next one anew, zeroed: a third of the time of a long prompt. The
+price is memory: kept pieces do not always fit the next step, so a process grows, by up to half where it was measured.
+Place in the flow: the engine asks for it where its caller does. Read next: `engine/engine.py`.
 """
 
 import ctypes
