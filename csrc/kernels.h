@@ -113,15 +113,18 @@ void parallel(int64_t count, int threads, const Task& task) {
         for (int64_t i = 0; i < count; ++i) task(i);
         return;
     }
+    // Neighbours go together: a thread then reads memory in long runs, which is what the hardware fetches ahead.
+    const int64_t run = count / (4 * threads) > 1 ? count / (4 * threads) : 1;
     struct Shared {
         const Task& task;
-        int64_t count;
+        int64_t count, run;
         std::atomic<int64_t> next{0};
-    } shared{task, count};
+    } shared{task, count, run};
     fork_threads(
         [](void* pointer) {
             auto& all = *static_cast<Shared*>(pointer);
-            for (int64_t i; (i = all.next.fetch_add(1, std::memory_order_relaxed)) < all.count;) all.task(i);
+            for (int64_t begin; (begin = all.next.fetch_add(all.run, std::memory_order_relaxed)) < all.count;)
+                for (int64_t i = begin; i < begin + all.run && i < all.count; ++i) all.task(i);
         },
         &shared, static_cast<unsigned>(threads), 0);
 }
