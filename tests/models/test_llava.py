@@ -136,10 +136,10 @@ def test_a_residual_stream_begins_as_deep_as_its_own_stack_is() -> None:
         assert deviations[name] * num_sublayers**0.5 == pytest.approx(1.0, abs=0.1), name
 
 
-def test_without_an_image_it_is_its_decoder(model: Multimodal, assert_close: Check) -> None:
+def test_without_an_image_it_is_its_decoder(model: Multimodal) -> None:
     decoder, tokens = build_model(TEXT), torch.randint(IMAGE, (2, 12))
     decoder.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("encoders.")})
-    assert_close(logits(model, tokens), decoder(tokens).logits)
+    assert torch.equal(logits(model, tokens), logits(decoder, tokens))  # with gradients other kernels run
 
 
 def test_an_image_changes_what_comes_after_it_and_nothing_before(model: Multimodal) -> None:
