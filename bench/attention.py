@@ -1,22 +1,31 @@
-"""Our attention against PyTorch's fused kernel on the processor, causal: packed for training, then a prompt's.
+"""Our attention against PyTorch's fused kernel on the processor, causal: packed for training, a prompt's, decoding.
 
 Packed: the same tokens in sequences of one length, forward and backward, ours end to end with offsets, the peer's as
 rows of a batch, so that neither needs padding. A prompt, whole or its last chunk, in inference: the kernel in C++
-against the loop of matrix products that it replaces, and against the fused kernel.
+against the loop of matrix products that it replaces, and against the fused kernel. Decoding: one query over keys and
+values of 8 bits against the same in bf16, each call in another of many layers' pools, as in a model, so that they come
+out of memory and not out of the processor's cache.
 """
 
 import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from interleave import measure_ratio
 from torch import Tensor
 
+from malmoi.nn.cache import KeyValueSpec, PagedCache
+from malmoi.nn.int8_cache import Int8PagedCache
 from malmoi.nn.kernels import native
+from malmoi.nn.kernels.paged_decode import paged_decode
 from malmoi.nn.kernels.ragged import attend_ragged, ragged_attention
 from malmoi.train.precision import resolve_precision
+
+COLD_BYTES = 2**26
+"""Of all layers' keys and values in 8 bits, more than a last-level cache has."""
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -32,6 +41,7 @@ def main() -> None:
     parser.add_argument(
         "--chunk", type=int, default=512, help="tokens of the last chunk of the longest prompt"
     )
+    parser.add_argument("--decoded", type=int, nargs="*", default=[1024, 4096, 16384], help="keys of each")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--precision", choices=["auto", "bf16", "fp32"], default="auto")
     arguments = parser.parse_args()
@@ -53,6 +63,11 @@ def main() -> None:
         q = torch.randn(1, num_queries, arguments.heads, arguments.head_dim).to(dtype)
         k, v = (torch.randn(1, num_keys, arguments.kv_heads, arguments.head_dim).to(dtype) for _ in "kv")
         measure_prompt(q, k, v, rounds=arguments.rounds)
+    for num_heads, num_kv_heads, head_dim in [(16, 8, 64), (32, 8, 128)]:
+        q = torch.randn(1, num_heads, head_dim).bfloat16()
+        spec = KeyValueSpec(num_kv_heads=num_kv_heads, head_dim=head_dim)
+        for num_keys in arguments.decoded:
+            measure_decoding(q, spec, num_keys=num_keys, rounds=arguments.rounds)
 
 
 def packed_attention(length: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -83,6 +98,31 @@ def measure_prompt(q: Tensor, k: Tensor, v: Tensor, *, rounds: int) -> None:
     label = f"prompt, {num_queries} of {num_keys} tokens, kernels {native.level()}"
     measure_ratio(ours, products, rounds=rounds, label=f"{label}, matrix products")
     measure_ratio(ours, fused, rounds=rounds, label=f"{label}, fused")
+
+
+@torch.inference_mode()
+def measure_decoding(q: Tensor, spec: KeyValueSpec, *, num_keys: int, rounds: int) -> None:
+    num_layers = -(-COLD_BYTES // (num_keys * spec.bytes_per_token(1)))
+    eights, wholes = (
+        [kind(num_keys, spec, dtype=torch.bfloat16, device="cpu") for _ in range(num_layers)]
+        for kind in (Int8PagedCache, PagedCache)
+    )
+    slots = torch.arange(num_keys)
+    for pools in zip(eights, wholes, strict=True):
+        k, v = (torch.randn(num_keys, spec.num_kv_heads, spec.head_dim).bfloat16() for _ in "kv")
+        for pool in pools:
+            pool.write(slots, k, v)
+    blocks = torch.randperm(num_keys // 16, dtype=torch.int32)[None]
+    lengths = torch.tensor([num_keys], dtype=torch.int32)
+
+    def decode(pools: Sequence[PagedCache]) -> None:
+        said: Any = {"block_size": 16, "scale": spec.head_dim**-0.5}
+        for pool in pools:
+            paged_decode(q, pool.k, pool.v, blocks, lengths, scales=pool.scales, **said)
+
+    shape = f"{q.shape[1]} heads over {spec.num_kv_heads} of {spec.head_dim}"
+    label = f"decoding, {num_keys} keys, {shape}, {num_layers} layers, kernels {native.level()}, 8 bits against bf16"
+    measure_ratio(partial(decode, eights), partial(decode, wholes), rounds=rounds, label=label)
 
 
 def backward(attention: Attention, inputs: Sequence[Tensor]) -> Callable[[], object]:

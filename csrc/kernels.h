@@ -37,13 +37,15 @@ struct Packing {
     uint16_t* scales;
 };
 
-// One query a sequence over keys and values in blocks of a pool; all of one precision.
+// One query a sequence over keys and values in blocks of a pool; all of one precision, or those in 8 bits.
 struct Attention {
     bool is_bf16;
     int64_t sequences, heads, kv_heads, head_dim, value_dim;
     const void* q;
     const void* k_pool;
     const void* v_pool;
+    const float* k_scales;  // (slots, kv_heads), of keys in 8 bits; or null
+    const float* v_scales;
     const int32_t* blocks;  // (sequences, max_blocks)
     int64_t max_blocks, block_size;
     const int32_t* lengths;
@@ -52,13 +54,15 @@ struct Attention {
     void* out;
 };
 
-// The last queries of one sequence over all its keys; all of one precision.
+// The last queries of one sequence over all its keys; all of one precision, or keys and values in 8 bits.
 struct Prefill {
     bool is_bf16;
     int64_t queries, keys, heads, kv_heads, head_dim, value_dim;
     const void* q;  // (queries, heads, head_dim)
     const void* k;  // (tokens, kv_heads, head_dim)
     const void* v;
+    const float* k_scales;  // (tokens, kv_heads), of keys in 8 bits; or null
+    const float* v_scales;
     const int32_t* blocks;  // where in k and v the keys lie; or null: they are the first ones
     int64_t block_size;
     bool is_causal;
@@ -67,23 +71,34 @@ struct Prefill {
     void* out;
 };
 
-// out = x / rms(x) * weight, row by row.
+// out = x / rms(x) * weight, for each head of each token; a token's heads lie side by side, tokens `stride` apart.
 struct RmsNorm {
     bool is_bf16;
-    int64_t rows, size;
+    int64_t tokens, heads, size, stride;
     const void* x;
     const void* weight;
     float eps;
     void* out;
 };
 
-// Turns the two halves of each head by the angle of its token; cos and sin are (tokens, head_dim / 2) in fp32.
+// Turns the two halves of each head by the angle of its token; cos and sin are (tokens, head_dim / 2) in fp32. A token's
+// heads lie side by side, tokens `stride` apart.
 struct Rotate {
     bool is_bf16;
-    int64_t tokens, heads, head_dim;
+    int64_t tokens, heads, head_dim, stride;
     const void* x;
     const float* cos;
     const float* sin;
+    void* out;
+};
+
+// out = a(gate) * up with a(x) = x * sigmoid(linear x + cubic x^3): SiLU, and GELU's two approximations.
+struct Gated {
+    bool is_bf16;
+    int64_t rows, size, gate_stride, up_stride;
+    const void* gate;
+    const void* up;
+    float linear, cubic;
     void* out;
 };
 
@@ -96,6 +111,7 @@ struct Kernels {
     void (*prefill_attention)(const Prefill&, int threads);
     void (*rms_norm)(const RmsNorm&, int threads);
     void (*rotate)(const Rotate&, int threads);
+    void (*gated)(const Gated&, int threads);
 };
 
 // --- threads -----------------------------------------------------------------------------------------------

@@ -30,7 +30,8 @@ bool runs_here() {
 #endif
 }
 
-const Kernels kernels{NAME(LEVEL), runs_here, linear, pack, paged_decode, prefill_attention, rms_norm, rotate};
+const Kernels kernels{NAME(LEVEL), runs_here, linear, pack, paged_decode, prefill_attention, rms_norm, rotate,
+                      gated};
 
 }  // namespace LEVEL
 }  // namespace malmoi

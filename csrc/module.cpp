@@ -7,6 +7,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -69,30 +70,49 @@ NB_MODULE(_native, m) {
                       reinterpret_cast<uint16_t*>(scales)}, threads);
     }, unlocked);
     m.def("paged_decode", [](bool is_bf16, int64_t sequences, int64_t heads, int64_t kv_heads, int64_t head_dim,
-                             int64_t value_dim, Address q, Address k_pool, Address v_pool, Address blocks,
-                             int64_t max_blocks, int64_t block_size, Address lengths, int64_t window, float scale,
-                             float soft_cap, Address out, int threads) {
+                             int64_t value_dim, Address q, Address k_pool, Address v_pool, Address k_scales,
+                             Address v_scales, Address blocks, int64_t max_blocks, int64_t block_size, Address lengths,
+                             int64_t window, float scale, float soft_cap, Address out, int threads) {
         const auto* each = at<int32_t>(lengths);
         for (int64_t i = 0; i < sequences; ++i)
             if (each[i] < 1 || each[i] > max_blocks * block_size) return false;
         chosen->paged_decode({is_bf16, sequences, heads, kv_heads, head_dim, value_dim, to(q), to(k_pool), to(v_pool),
-                              at<int32_t>(blocks), max_blocks, block_size, at<int32_t>(lengths), window, scale,
-                              soft_cap, to(out)}, threads);
+                              at<float>(k_scales), at<float>(v_scales), at<int32_t>(blocks), max_blocks, block_size,
+                              at<int32_t>(lengths), window, scale, soft_cap, to(out)}, threads);
         return true;
     }, unlocked, "False, and nothing done, if a length does not fit the blocks.");
     m.def("prefill_attention", [](bool is_bf16, int64_t queries, int64_t keys, int64_t heads, int64_t kv_heads,
-                                  int64_t head_dim, int64_t value_dim, Address q, Address k, Address v, Address blocks,
-                                  int64_t block_size, bool is_causal, int64_t window, float scale, float soft_cap,
-                                  Address out, int threads) {
+                                  int64_t head_dim, int64_t value_dim, Address q, Address k, Address v,
+                                  Address k_scales, Address v_scales, Address blocks, int64_t block_size, bool is_causal,
+                                  int64_t window, float scale, float soft_cap, Address out, int threads) {
         chosen->prefill_attention({is_bf16, queries, keys, heads, kv_heads, head_dim, value_dim, to(q), to(k), to(v),
-                                   at<int32_t>(blocks), block_size, is_causal, window, scale, soft_cap, to(out)}, threads);
+                                   at<float>(k_scales), at<float>(v_scales), at<int32_t>(blocks), block_size, is_causal,
+                                   window, scale, soft_cap, to(out)}, threads);
     }, unlocked);
-    m.def("rms_norm", [](bool is_bf16, int64_t rows, int64_t size, Address x, Address weight, float eps, Address out,
-                         int threads) {
-        chosen->rms_norm({is_bf16, rows, size, to(x), to(weight), eps, to(out)}, threads);
+    m.def("rms_norm", [](bool is_bf16, int64_t tokens, int64_t heads, int64_t size, int64_t stride, Address x,
+                         Address weight, float eps, Address out, int threads) {
+        chosen->rms_norm({is_bf16, tokens, heads, size, stride, to(x), to(weight), eps, to(out)}, threads);
     }, unlocked);
-    m.def("rotate", [](bool is_bf16, int64_t tokens, int64_t heads, int64_t head_dim, Address x, Address cos, Address sin,
-                       Address out, int threads) {
-        chosen->rotate({is_bf16, tokens, heads, head_dim, to(x), at<float>(cos), at<float>(sin), to(out)}, threads);
+    m.def("rotate", [](bool is_bf16, int64_t tokens, int64_t heads, int64_t head_dim, int64_t stride, Address x,
+                       Address cos, Address sin, Address out, int threads) {
+        chosen->rotate({is_bf16, tokens, heads, head_dim, stride, to(x), at<float>(cos), at<float>(sin), to(out)},
+                       threads);
     }, unlocked);
+    m.def("gated", [](bool is_bf16, int64_t rows, int64_t size, int64_t gate_stride, int64_t up_stride, Address gate,
+                      Address up, float linear, float cubic, Address out, int threads) {
+        chosen->gated({is_bf16, rows, size, gate_stride, up_stride, to(gate), to(up), linear, cubic, to(out)}, threads);
+    }, unlocked);
+    m.def("store", [](int64_t rows, int64_t k_bytes, int64_t v_bytes, int64_t k_stride, int64_t v_stride,
+                      int64_t num_slots, Address slots, Address k, Address v, Address k_pool, Address v_pool) {
+        const auto* each = at<int64_t>(slots);
+        for (int64_t i = 0; i < rows; ++i)
+            if (each[i] < 0 || each[i] >= num_slots) return false;
+        const auto *from_k = at<char>(k), *from_v = at<char>(v);
+        auto *to_k = static_cast<char*>(to(k_pool)), *to_v = static_cast<char*>(to(v_pool));
+        for (int64_t i = 0; i < rows; ++i) {
+            std::memcpy(to_k + each[i] * k_bytes, from_k + i * k_stride, k_bytes);
+            std::memcpy(to_v + each[i] * v_bytes, from_v + i * v_stride, v_bytes);
+        }
+        return true;
+    }, unlocked, "False, and nothing done, if a slot is not in the pools.");
 }

@@ -15,6 +15,7 @@ namespace LEVEL {
 // What a product takes at a time: one number in fp32, or two in bf16 where the processor multiplies pairs of them.
 struct Single {
     using Unit = float;
+    using Number = float;
     static constexpr int kNumbers = 1;
     static Floats wide(const Unit* p) { return load(p); }
     static void store_unit(Unit* p, const Floats (&x)[kNumbers]) { store(p, x[0]); }
@@ -24,6 +25,7 @@ struct Single {
 #if defined(__AVX512BF16__)
 struct Pair {
     using Unit = int32_t;
+    using Number = uint16_t;
     static constexpr int kNumbers = 2;
     static Ints wide(const Unit* p) { return load_bytes(reinterpret_cast<const uint8_t*>(p)); }
     static void store_unit(Unit* p, const Floats (&x)[kNumbers]) { store_pairs(p, x[0], x[1]); }
@@ -51,6 +53,7 @@ inline __attribute__((always_inline)) void multiply_add(
 template <class T, class Form>
 struct PrefillAttention {
     using Unit = typename Form::Unit;
+    using Number = typename Form::Number;
     static constexpr int kNumbers = Form::kNumbers;
     static constexpr int64_t kBlock = 128;                // keys whose scores exist at a time
     static constexpr int kVectors = 3;                    // of rows in a panel
@@ -74,30 +77,44 @@ struct PrefillAttention {
         return a.window < 0 ? a.keys : within(ahead + query + a.window);
     }
 
-    // A token's key or value. Behind the last one comes the last one again: it is hidden from everyone.
-    const T* find(const void* tokens, int64_t position, int64_t kv_head, int64_t width) const {
+    // A token's key or value, of T or in 8 bits. Behind the last one comes the last one again: it is hidden from everyone.
+    template <class K>
+    struct Stored {
+        const K* numbers;
+        float scale;
+
+        Floats part(int64_t h) const {
+            if constexpr (sizeof(K) == 1) return mul(load(numbers + h), all(scale));
+            return load(numbers + h);
+        }
+    };
+    template <class K>
+    Stored<K> find(const void* tokens, const float* scales, int64_t position, int64_t kv_head, int64_t width) const {
         int64_t token = smaller(position, a.keys - 1);
         if (a.blocks) token = a.blocks[token / a.block_size] * a.block_size + token % a.block_size;
-        return static_cast<const T*>(tokens) + (token * a.kv_heads + kv_head) * width;
+        const int64_t head = token * a.kv_heads + kv_head;
+        return {static_cast<const K*>(tokens) + head * width, scales ? scales[head] : 1.0f};
     }
 
-    // Some keys of one head, each in units of its own numbers; then their values, in units of one number of each of two.
+    // Some keys of one head, widened, each in units of its own numbers; then their values, in units of one number of each
+    // of two.
+    template <class K>
     void lay_out(int64_t kv_head, int64_t begin, int64_t end, Unit* out) const {
         Unit* keys = out + (begin - first) * key_units;
         Unit* values = out + padded * key_units + (begin - first) / kNumbers * a.value_dim;
         for (int64_t i = begin; i < end; ++i, keys += key_units) {
-            const T* k = find(a.k, i, kv_head, a.head_dim);
-            if constexpr (kNumbers == 2)
-                std::memcpy(keys, k, a.head_dim * sizeof(T));
+            const Stored<K> k = find<K>(a.k, a.k_scales, i, kv_head, a.head_dim);
+            if constexpr (kNumbers * sizeof(K) == sizeof(Unit))
+                std::memcpy(keys, k.numbers, a.head_dim * sizeof(K));
             else
-                for (int64_t h = 0; h < a.head_dim; h += kLanes) store(keys + h, load(k + h));
+                for (int64_t h = 0; h < a.head_dim; h += kLanes) store(reinterpret_cast<Number*>(keys) + h, k.part(h));
         }
         for (int64_t i = begin; i < end; i += kNumbers, values += a.value_dim) {
-            const T* v[kNumbers];
-            for (int n = 0; n < kNumbers; ++n) v[n] = find(a.v, i + n, kv_head, a.value_dim);
+            Stored<K> v[kNumbers];
+            for (int n = 0; n < kNumbers; ++n) v[n] = find<K>(a.v, a.v_scales, i + n, kv_head, a.value_dim);
             for (int64_t h = 0; h < a.value_dim; h += kLanes) {
                 Floats x[kNumbers];
-                for (int n = 0; n < kNumbers; ++n) x[n] = load(v[n] + h);
+                for (int n = 0; n < kNumbers; ++n) x[n] = v[n].part(h);
                 Form::store_unit(values + h, x);
             }
         }
@@ -246,7 +263,9 @@ struct PrefillAttention {
         const int64_t num_blocks = (padded + kBlock - 1) / kBlock;
         parallel(a.kv_heads * num_blocks, threads, [&](int64_t task) {
             const int64_t kv_head = task / num_blocks, begin = first + task % num_blocks * kBlock;
-            lay_out(kv_head, begin, smaller(begin + kBlock, first + padded), laid_out + kv_head * units);
+            const int64_t end = smaller(begin + kBlock, first + padded);
+            Unit* const to = laid_out + kv_head * units;
+            a.k_scales ? lay_out<int8_t>(kv_head, begin, end, to) : lay_out<T>(kv_head, begin, end, to);
         });
         parallel(a.kv_heads * panels, threads, [&](int64_t task) {
             const int64_t kv_head = task / panels, panel = panels - 1 - task % panels;  // what sees most comes first

@@ -1,4 +1,5 @@
-// What stands between the products: norm and rotation, each in one pass instead of PyTorch's several.
+// What stands between the products: norm, rotation and gate, each in one pass instead of PyTorch's several.
+// Tokens may lie apart, as the parts of a joined product do.
 #pragma once
 
 #include "kernels.h"
@@ -25,10 +26,11 @@ inline void rms_norm_row(const T* x, const T* weight, int64_t size, float eps, T
 
 template <class T>
 inline void rms_norm_of(const RmsNorm& a, int threads) {
-    if (a.rows * a.size < kWorthAThread) threads = 1;
-    parallel(a.rows, threads, [&](int64_t row) {
-        rms_norm_row(static_cast<const T*>(a.x) + row * a.size, static_cast<const T*>(a.weight), a.size, a.eps,
-                     static_cast<T*>(a.out) + row * a.size);
+    if (a.tokens * a.heads * a.size < kWorthAThread) threads = 1;
+    parallel(a.tokens, threads, [&](int64_t token) {
+        for (int64_t head = 0; head < a.heads; ++head)
+            rms_norm_row(static_cast<const T*>(a.x) + token * a.stride + head * a.size, static_cast<const T*>(a.weight),
+                         a.size, a.eps, static_cast<T*>(a.out) + (token * a.heads + head) * a.size);
     });
 }
 
@@ -38,9 +40,9 @@ inline void rotate_of(const Rotate& a, int threads) {
     if (a.tokens * a.heads * a.head_dim < kWorthAThread) threads = 1;
     parallel(a.tokens, threads, [&](int64_t token) {
         const float *cos = a.cos + token * half, *sin = a.sin + token * half;
-        for (int64_t head = token * a.heads; head < (token + 1) * a.heads; ++head) {
-            const T* x = static_cast<const T*>(a.x) + head * a.head_dim;
-            T* out = static_cast<T*>(a.out) + head * a.head_dim;
+        for (int64_t head = 0; head < a.heads; ++head) {
+            const T* x = static_cast<const T*>(a.x) + token * a.stride + head * a.head_dim;
+            T* out = static_cast<T*>(a.out) + (token * a.heads + head) * a.head_dim;
             for (int64_t i = 0; i < half; i += kLanes) {
                 const int64_t left = half - i;
                 Floats first = load_some(x + i, left), second = load_some(x + half + i, left);
@@ -52,11 +54,31 @@ inline void rotate_of(const Rotate& a, int threads) {
     });
 }
 
+template <class T>
+inline void gated_of(const Gated& a, int threads) {
+    if (a.rows * a.size < kWorthAThread) threads = 1;
+    parallel(a.rows, threads, [&](int64_t row) {
+        const T* gate = static_cast<const T*>(a.gate) + row * a.gate_stride;
+        const T* up = static_cast<const T*>(a.up) + row * a.up_stride;
+        T* out = static_cast<T*>(a.out) + row * a.size;
+        for (int64_t i = 0; i < a.size; i += kLanes) {
+            const int64_t left = a.size - i;
+            const Floats x = load_some(gate + i, left);
+            const Floats slope = fma(mul(x, x), all(-a.cubic), all(-a.linear));
+            const Floats activated = rounded<T>(div(x, add(all(1.0f), exp(mul(x, slope)))));
+            store_some(out + i, left, mul(activated, load_some(up + i, left)));
+        }
+    });
+}
+
 inline void rms_norm(const RmsNorm& a, int threads) {
     a.is_bf16 ? rms_norm_of<uint16_t>(a, threads) : rms_norm_of<float>(a, threads);
 }
 inline void rotate(const Rotate& a, int threads) {
     a.is_bf16 ? rotate_of<uint16_t>(a, threads) : rotate_of<float>(a, threads);
+}
+inline void gated(const Gated& a, int threads) {
+    a.is_bf16 ? gated_of<uint16_t>(a, threads) : gated_of<float>(a, threads);
 }
 
 }  // namespace LEVEL

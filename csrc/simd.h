@@ -52,6 +52,9 @@ inline Floats load(const uint16_t* p) {
     __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
+inline Floats load(const int8_t* p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
 inline void store(float* p, Floats x) { _mm512_storeu_ps(p, x); }
 inline void store(uint16_t* p, Floats x) {
 #if defined(__AVX512BF16__)
@@ -133,6 +136,12 @@ inline Floats load(const uint16_t* p) {
     auto half = [](const uint16_t* q) {
         __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(q)));
         return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+    };
+    return {half(p), half(p + 8)};
+}
+inline Floats load(const int8_t* p) {
+    auto half = [](const int8_t* q) {
+        return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(q))));
     };
     return {half(p), half(p + 8)};
 }
@@ -240,6 +249,7 @@ inline Floats zeros() { return each([](int) { return 0.0f; }); }
 inline Floats all(float x) { return each([x](int) { return x; }); }
 inline Floats load(const float* p) { return each([p](int i) { return p[i]; }); }
 inline Floats load(const uint16_t* p) { return each([p](int i) { return from_bf16(p[i]); }); }
+inline Floats load(const int8_t* p) { return each([p](int i) { return static_cast<float>(p[i]); }); }
 inline void store(float* p, Floats x) { std::memcpy(p, x.lane, sizeof x.lane); }
 inline void store(uint16_t* p, Floats x) {
     for (int i = 0; i < kLanes; ++i) p[i] = to_bf16(x.lane[i]);

@@ -14,9 +14,11 @@ from malmoi.core.errors import CheckpointError, ConfigError, RequestError
 from malmoi.models import build_model, count_parameters, load_config, load_model, save_model
 from malmoi.models.llama import sized
 from malmoi.nn import packed
+from malmoi.nn.attend import AttentionRule
+from malmoi.nn.attention import Attention
 from malmoi.nn.kernels import native
-from malmoi.nn.linear import Linear
-from malmoi.nn.packed import PackedEmbedding, PackedLinear, PackedWeight, prepack
+from malmoi.nn.linear import Linear, SharedInput
+from malmoi.nn.packed import PackedEmbedding, PackedLinear, PackedWeight, PanelWeight, prepack
 from malmoi.nn.quantized import Quantization, QuantizedWeight, quantization_of, quantize
 from malmoi.nn.stack import Decoder, Model
 from malmoi.weights.files import read_tensors, write_tensors
@@ -106,6 +108,126 @@ def test_a_quantised_model_is_saved_and_loaded_bit_for_bit(
     assert all(torch.equal(after[name], before[name]) for name in before)
     # Not the same bits in what is not packed: the plain products of PyTorch depend on where a matrix begins in memory.
     assert (call(loaded, inputs) - call(quantized, inputs)).norm() / call(quantized, inputs).norm() < 0.02
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8", "int4"])
+@torch.inference_mode()
+def test_projections_of_one_x_are_the_same_bits_together_and_apart(
+    case: Any, model: Model, inputs: Inputs, call: Call, precision: str
+) -> None:
+    if native.level() == native.TWINS:
+        pytest.skip("PyTorch picks its product by the size of the matrix")
+    model = packed_to(precision, model)
+    together = call(model, inputs)
+    for brick in bricks(model):
+        brick.joined = None
+    assert torch.equal(call(model, inputs), together)
+
+
+# --- projections of one x ----------------------------------------------------------------------------------
+
+
+def packed_to(precision: str, model: Model) -> Model:
+    return prepack(model.bfloat16()) if precision == "bf16" else quantize(model, precision)
+
+
+def bricks(model: nn.Module) -> list[SharedInput]:
+    return [module for module in model.modules() if isinstance(module, SharedInput)]
+
+
+BIASES: dict[str, dict[str, Any]] = {
+    "no bias": {},
+    "all have one": {"bias": True},
+    "only q and v": {"bias": True, "k_bias": False},
+}
+
+
+def attention(**parts: Any) -> Decoder:
+    """A model of one layer, of which only that layer matters."""
+    model = llama()
+    sizes = {"hidden_size": 64, "num_heads": 2, "num_kv_heads": 1, "head_dim": 64, **parts}
+    model.blocks[0].attention.mixer = Attention(**sizes, rule=AttentionRule())
+    for bias in (p for name, p in model.named_parameters() if name.endswith("bias")):
+        nn.init.normal_(bias)
+    return model
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8", "int4"])
+@pytest.mark.parametrize("biases", BIASES)
+@torch.inference_mode()
+def test_packing_joins_projections_and_changes_neither_a_name_nor_a_bit(precision: str, biases: str) -> None:
+    model = attention(**BIASES[biases])
+    before = packed_to(precision, copy.deepcopy(model))
+    for brick in bricks(before):
+        brick.joined = None
+    model = packed_to(precision, model)
+    assert all(brick.joined is not None for brick in bricks(model))
+    expected, state = before.state_dict(), model.state_dict()
+    assert list(state) == list(expected)
+    assert all(torch.equal(state[name], expected[name]) for name in state)
+    for num_tokens in (1, 7):
+        x = torch.randn(1, num_tokens, 64).to(model.dtype)
+        for ours, apart in zip(bricks(model), bricks(before), strict=True):
+            for together, alone in zip(ours.project(x), apart.project(x), strict=True):
+                if native.level() == native.TWINS:
+                    torch.testing.assert_close(together, alone, rtol=1e-2, atol=1e-2)
+                else:
+                    assert torch.equal(together, alone)
+
+
+@torch.inference_mode()
+def test_one_product_is_made_for_all_projections_of_one_x(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    product = PanelWeight.product
+    monkeypatch.setattr(
+        PanelWeight, "product", lambda self, *given: (sizes.append(self.out_size), product(self, *given))[1]
+    )
+    model = prepack(attention().bfloat16())
+    model(torch.tensor([[5, 6, 7]]))
+    width = model.blocks[0].ffn.mixer.up.out_features
+    assert sizes[:4] == [(2 + 1 + 1) * 64, 64, 2 * width, 64]
+
+
+@torch.inference_mode()
+def test_projections_that_do_not_end_with_a_panel_stay_apart() -> None:
+    model = prepack(attention(head_dim=24, rope=None).bfloat16())  # 48, 24 and 24 outputs
+    assert bricks(model)[0].joined is None
+    assert model(torch.tensor([[5, 6, 7]])).logits.isfinite().all()
+
+
+@torch.inference_mode()
+def test_a_module_in_the_place_of_a_projection_is_called() -> None:
+    model = prepack(attention(bias=True).bfloat16())
+    brick = bricks(model)[0]
+    x = torch.randn(1, 3, 64).bfloat16()
+    q, k, v = brick.project(x)
+    brick.k = nn.Sequential(brick.k, nn.Threshold(1e9, 3.0))
+    ours = brick.project(x)
+    assert torch.equal(ours[1], torch.full_like(k, 3.0))
+    for together, alone in zip((ours[0], ours[2]), (q, v), strict=True):
+        torch.testing.assert_close(together, alone)
+
+
+def test_a_gradient_goes_through_each_projection_on_its_own() -> None:
+    model = quantize(attention(bias=True), "int8")
+    model(torch.tensor([[5, 6, 7]])).logits.sum().backward()
+    for name in bricks(model)[0].projections:
+        bias = bricks(model)[0].get_submodule(name).bias
+        assert bias.grad.isfinite().all()
+
+
+@torch.inference_mode()
+def test_joined_projections_follow_their_parts() -> None:
+    model, x = quantize(attention(bias=True), "int8"), torch.randn(1, 3, 64)
+    expected = bricks(model)[0].project(x)
+    for moved in (copy.deepcopy(model), copy.deepcopy(model).to(torch.float32)):
+        brick = bricks(moved)[0]
+        for name in brick.projections:  # what is changed in place is changed in the whole
+            brick.get_submodule(name).bias.add_(1.0)
+        for ours, before in zip(brick.project(x), expected, strict=True):
+            torch.testing.assert_close(ours, before + 1.0)
+    assert bricks(model.to(torch.bfloat16))[0].project(x.bfloat16())[0].dtype == torch.bfloat16
+    assert bricks(model.to("meta"))[0].joined is not None
 
 
 # --- one Llama ---------------------------------------------------------------------------------------------

@@ -28,9 +28,19 @@ from malmoi.nn.kernels.packing import (
     unround,
     unround_rows,
 )
-from malmoi.nn.kernels.paged_decode import paged_decode, paged_decode_reference
+from malmoi.nn.kernels.paged_decode import Scales, paged_decode, paged_decode_reference
 from malmoi.nn.kernels.prefill import prefill_attention, prefill_attention_reference
-from malmoi.nn.kernels.rowwise import rms_norm, rms_norm_reference, rotate_halves, rotate_halves_reference
+from malmoi.nn.kernels.reference import rows_attention_reference
+from malmoi.nn.kernels.rows import rows_attention
+from malmoi.nn.kernels.rowwise import (
+    gated,
+    rms_norm,
+    rms_norm_reference,
+    rotate_halves,
+    rotate_halves_reference,
+    store,
+)
+from malmoi.nn.mlp import SIGMOIDS, Activation
 
 BF16, FP32 = torch.bfloat16, torch.float32
 SIZES = [(1, 1), (5, 3), (33, 31), (64, 96), (100, 129)]
@@ -224,6 +234,75 @@ def test_paged_decoding_is_attention(
         assert torch.equal(alone[0], ours[3])
 
 
+@pytest.mark.parametrize(
+    ("num_heads", "num_kv_heads", "head_dim", "value_dim"),
+    [(4, 4, 16, 16), (16, 8, 64, 64), (5, 1, 32, 48), (6, 2, 80, 80), (7, 7, 12, 8)],
+    ids=["one to one", "two to a key head", "values wider", "80 wide", "no whole vectors"],
+)
+@pytest.mark.parametrize("dtype", [FP32, BF16], ids=str)
+def test_attention_over_eight_bits_is_attention_over_what_they_stand_for(
+    level: str, num_heads: int, num_kv_heads: int, head_dim: int, value_dim: int, dtype: torch.dtype
+) -> None:
+    k, v, scales = codes(48 * 16, num_kv_heads, head_dim, value_dim)
+    blocks, lengths = torch.randperm(48, dtype=torch.int32).view(2, 24), torch.tensor([3, 380]).int()
+    k_exact, v_exact = (x * scale[..., None] for x, scale in zip((k, v), scales, strict=True))
+    q = torch.randn(9, num_heads, head_dim).to(dtype)
+    rules: list[dict[str, Any]] = [{}, {"window": 300}, {"soft_cap": 3.0}]
+    for rule in rules:
+        said = {"block_size": 16, "scale": head_dim**-0.5, **rule}
+        exact = paged_decode_reference(q[:2].float(), k_exact, v_exact, blocks, lengths, **said)
+        out = paged_decode(q[:2], k, v, blocks, lengths, scales=scales, **said)
+        assert differ(out, exact) < tolerance(dtype)
+        alone = paged_decode(q[1:2], k, v, blocks[1:], lengths[1:], scales=scales, **said)
+        assert torch.equal(alone[0], out[1])
+        said = {"num_keys": 380, "is_causal": True, "blocks": blocks[1], **said}
+        exact = prefill_attention_reference(q.float(), k_exact, v_exact, **said)
+        out = prefill_attention(q, k, v, scales=scales, **said)
+        assert differ(out, exact) < tolerance(dtype)
+        if dtype is FP32:  # what is widened needs no rounding
+            assert torch.equal(out, prefill_attention(q, k_exact, v_exact, **said))
+
+
+def codes(num_slots: int, num_kv_heads: int, head_dim: int, value_dim: int) -> tuple[Tensor, Tensor, Scales]:
+    """Keys and values in 8 bits, whose scales are far apart."""
+    k, v = (
+        torch.randint(-127, 128, (num_slots, num_kv_heads, width), dtype=torch.int8)
+        for width in (head_dim, value_dim)
+    )
+    k_scale, v_scale = (torch.rand(num_slots, num_kv_heads) / 60 for _ in "kv")
+    return k, v, (k_scale, v_scale)
+
+
+@pytest.mark.parametrize("is_int8", [False, True], ids=["of one precision", "in 8 bits"])
+def test_decoding_gets_the_same_bits_on_any_number_of_threads(level: str, is_int8: bool) -> None:
+    if level == native.TWINS:
+        pytest.skip("PyTorch picks its products by the number of threads")
+    k, v, scales = codes(80 * 16, 4, 64, 64)
+    if not is_int8:
+        k, v = k.float() / 60, v.float()
+    blocks, lengths = torch.randperm(80, dtype=torch.int32)[None], torch.tensor([1279]).int()
+    q, before = torch.randn(1, 8, 64), torch.get_num_threads()
+    said: dict[str, Any] = {"block_size": 16, "scale": 0.125, "scales": scales if is_int8 else None}
+    outs = []
+    for count in (1, 2, 5):  # each cuts the work into other tasks
+        torch.set_num_threads(count)
+        outs.append(paged_decode(q, k, v, blocks, lengths, **said))
+    torch.set_num_threads(before)
+    assert torch.equal(outs[0], outs[1])
+    assert torch.equal(outs[0], outs[2])
+
+
+@pytest.mark.parametrize("place", ["key", "value"])
+def test_a_scale_that_is_not_finite_spoils_its_own_sequence_alone(level: str, place: str) -> None:
+    k, v, scales = codes(64, 2, 16, 16)
+    scales[place == "value"][40] = float("nan")
+    blocks, lengths = torch.arange(4, dtype=torch.int32).view(2, 2), torch.tensor([20, 30]).int()
+    said: dict[str, Any] = {"block_size": 16, "scale": 0.25, "scales": scales}
+    out = paged_decode(torch.randn(2, 4, 16), k, v, blocks, lengths, **said)
+    assert out[0].isfinite().all()
+    assert out[1].isnan().all()
+
+
 def test_a_query_that_is_not_a_number_spoils_its_own_sequence_alone(level: str) -> None:
     pool, blocks = torch.randn(64, 2, 16), torch.arange(4, dtype=torch.int32).view(2, 2)
     q = torch.randn(2, 4, 16)
@@ -268,6 +347,22 @@ def test_attention_of_a_prompt_is_attention(
             said = {"num_keys": num_keys, "scale": head_dim**-0.5, **rule}
             exact = prefill_attention_reference(q.float(), k.float(), v.float(), **said)
             assert differ(prefill_attention(q, k, v, **said), exact) < tolerance(dtype)
+
+
+@pytest.mark.parametrize(("num_queries", "num_keys"), [(1, 40), (20, 20), (9, 33)])
+@pytest.mark.parametrize("dtype", [FP32, BF16], ids=str)
+def test_rows_without_a_gradient_are_prompts_side_by_side(
+    level: str, dtype: torch.dtype, num_queries: int, num_keys: int
+) -> None:
+    rules: list[dict[str, Any]] = [{}, {"window": 7}, {"soft_cap": 3.0}]
+    for num_rows in (1, 3):
+        q = torch.randn(num_rows, num_queries, 4, 32).to(dtype)
+        k, v = (torch.randn(num_rows, num_keys, 2, width).to(dtype) for width in (32, 16))
+        for rule in [{**rule, "is_causal": is_causal} for rule in rules for is_causal in (True, False)]:
+            exact = rows_attention_reference(q.float(), k.float(), v.float(), scale=0.2, **rule)
+            ours = rows_attention(q, k, v, scale=0.2, **rule)
+            assert ours.dtype is dtype
+            assert differ(ours, exact) < tolerance(dtype)
 
 
 @pytest.mark.parametrize("dtype", [FP32, BF16], ids=str)
@@ -343,6 +438,70 @@ def test_norm_and_rotation_are_their_twins(level: str, threads: int, dtype: torc
     turned = rotate_halves(heads, angles.cos(), angles.sin())
     exact = rotate_halves_reference(heads.double(), angles.cos().double(), angles.sin().double())
     assert differ(turned, exact) < tolerance(dtype)
+
+
+@pytest.mark.parametrize("dtype", [FP32, BF16], ids=str)
+@pytest.mark.parametrize("activation", SIGMOIDS, ids=lambda activation: activation.__name__)
+@pytest.mark.parametrize("size", [1, 15, 64, 1000])
+def test_a_gate_is_its_twin(
+    level: str, threads: int, dtype: torch.dtype, activation: Activation, size: int
+) -> None:
+    gate, up = (10 * torch.randn(3, 100, size).to(dtype) for _ in range(2))
+    exact = activation(gate.double()) * up.double()
+    assert differ(gated(gate, up, activation, SIGMOIDS[activation]), exact) < tolerance(dtype)
+
+
+@pytest.mark.parametrize("activation", SIGMOIDS, ids=lambda activation: activation.__name__)
+def test_a_gate_far_from_zero_is_open_or_shut(level: str, activation: Activation) -> None:
+    gate = torch.tensor([-1e30, -1e4, -100.0, 100.0, 1e4, torch.nan])
+    out = gated(gate, torch.ones(6), activation, SIGMOIDS[activation])
+    assert out[1:3].abs().max() < 1e-30
+    assert torch.equal(out[3:5], gate[3:5])
+    assert out[5].isnan()
+
+
+@pytest.mark.parametrize("dtype", [FP32, BF16], ids=str)
+@pytest.mark.parametrize("shape", [(1, 7), (2, 5), (3, 1)], ids=str)
+def test_tokens_that_lie_apart_are_as_those_that_lie_together(
+    level: str, dtype: torch.dtype, shape: tuple[int, int]
+) -> None:
+    side_by_side = torch.randn(*shape, 6, 32).to(dtype)
+    angles, weight = torch.randn(*shape, 1, 16), torch.randn(32).to(dtype)
+    of_two_parts = side_by_side.flatten(2).split(96, dim=-1)
+    places = [side_by_side[:, :, 1:4], side_by_side[:, :, 2:3], side_by_side.transpose(0, 1)[:, :, :2]]
+    assert rms_norm(places[0], weight, 1e-5).is_contiguous()
+    for apart in places:
+        together = apart.contiguous()
+        assert torch.equal(rms_norm(apart, weight, 1e-5), rms_norm(together, weight, 1e-5))
+        if apart.shape[:2] == shape:
+            turned = rotate_halves(apart, angles.cos(), angles.sin())
+            assert torch.equal(turned, rotate_halves(together, angles.cos(), angles.sin()))
+    activation, sigmoid = next(iter(SIGMOIDS.items()))
+    expected = gated(*(part.contiguous() for part in of_two_parts), activation, sigmoid)
+    assert torch.equal(gated(*of_two_parts, activation, sigmoid), expected)
+
+
+@pytest.mark.parametrize("dtype", [FP32, BF16], ids=str)
+def test_keys_and_values_go_where_their_slots_are(level: str, dtype: torch.dtype) -> None:
+    new = torch.randn(1, 5, 3, 16).to(dtype)
+    k, v = new[:, :, :2], new[:, :, 1:, :12]
+    slots = torch.tensor([8, 0, 3, 7, 2])
+    for pool_dtype in (dtype, torch.float16):
+        pools = [torch.zeros(9, 2, width, dtype=pool_dtype) for width in (16, 12)]
+        store(*pools, slots, k, v)
+        for pool, kept in zip(pools, (k, v), strict=True):
+            assert torch.equal(pool[slots], kept[0].to(pool_dtype))
+            assert pool[[1, 4, 5, 6]].eq(0).all()
+
+
+@pytest.mark.parametrize("slot", [-1, 9])
+def test_a_slot_that_is_not_in_the_pool_is_refused_and_nothing_is_stored(level: str, slot: int) -> None:
+    if level == native.TWINS:
+        pytest.skip("PyTorch's own check, which stores what comes before")
+    pool, new = torch.zeros(9, 2, 16), torch.ones(2, 2, 16)
+    with pytest.raises(IndexError, match="a slot is outside of 0 to 8"):
+        store(pool, pool, torch.tensor([3, slot]), new, new)
+    assert pool.eq(0).all()
 
 
 # --- which kernel ------------------------------------------------------------------------------------------

@@ -115,11 +115,12 @@ def test_eight_bits_keep_zeros_and_do_not_hide_what_is_not_finite() -> None:
 def test_an_int8_pool_takes_what_it_says() -> None:
     spec = KeyValueSpec(num_kv_heads=3, head_dim=5, value_dim=4)
     pool = Int8PagedCache(10, spec, dtype=torch.bfloat16, device="cpu")
-    tensors = (pool.k, pool.v, pool.k_scale, pool.v_scale)
+    tensors = (pool.k, pool.v, *pool.scales)
     assert 10 * Int8PagedCache.bytes_per_token(spec, 2) == sum(tensor.nbytes for tensor in tensors)
 
 
 @pytest.mark.parametrize("level", native.levels())
+@pytest.mark.parametrize("kind", [PagedCache, Int8PagedCache])
 @settings(max_examples=30)
 @given(
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=5),
@@ -128,7 +129,12 @@ def test_an_int8_pool_takes_what_it_says() -> None:
     soft_cap=st.sampled_from([None, 2.0]),
 )
 def test_a_step_gets_the_same_from_every_kernel(
-    level: str, lengths: list[int], num_chunked: int, window: int | None, soft_cap: float | None
+    level: str,
+    kind: type[PagedCache],
+    lengths: list[int],
+    num_chunked: int,
+    window: int | None,
+    soft_cap: float | None,
 ) -> None:
     """Single queries first, then chunks; both are read in blocks where kernels are there."""
     size, new = 4, [1] * len(lengths) + [3] * num_chunked
@@ -143,10 +149,10 @@ def test_a_step_gets_the_same_from_every_kernel(
         for row, n in zip(tables, lengths, strict=True)
     ]
     spec = KeyValueSpec(num_kv_heads=2, head_dim=16, value_dim=32)
-    pool = PagedCache(sum(num_blocks) * size, spec, dtype=torch.float32, device="cpu")
+    pool = kind(sum(num_blocks) * size, spec, dtype=torch.float32, device="cpu")
     read = torch.cat(slots)
-    k, v = torch.randn(len(read), 2, 16), torch.randn(len(read), 2, 32)
-    pool.write(read, k, v)
+    pool.write(read, torch.randn(len(read), 2, 16), torch.randn(len(read), 2, 32))
+    k, v = pool.read(read)
     step = PagedStep(
         write=read[:0], read=read, query_offsets=offsets(new), key_offsets=offsets(lengths),
         blocks=BlockTables(tables, torch.tensor(lengths, dtype=torch.int32), size),

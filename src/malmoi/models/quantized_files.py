@@ -20,10 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from malmoi.core.errors import CheckpointError, ConfigError
+from malmoi.core.files import read_json
 from malmoi.models.huggingface import ConfigReader
+from malmoi.nn.packed import join
 from malmoi.nn.quantized import Quantization, quantize
 from malmoi.nn.stack import Model
-from malmoi.weights.files import read_tensors
+from malmoi.weights.files import let_go, read_tensors
 
 KEY = "quantization_config"
 METHOD = "malmoi"
@@ -61,6 +63,15 @@ def take_config(raw: dict[str, Any], *, where: str) -> tuple[Quantization, torch
     return quantization, dtype
 
 
+def read_quantization(directory: Path) -> tuple[Quantization, torch.dtype] | None:
+    """How a directory is rounded, and in what the rest of it is; None if it is not.
+
+    Raises CheckpointError for a `config.json` that cannot be read, ConfigError for a rounding that is not known.
+    """
+    file = directory / "config.json"
+    return take_config(read_json(file, error=CheckpointError), where=str(file))
+
+
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     """Parameters, codes and scales by name, each once; they share the model's memory."""
     return {
@@ -72,8 +83,9 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
 def fill_quantized(model: Model, quantization: Quantization, dtype: torch.dtype, directory: Path) -> None:
     """Give a model that was built without memory the weights of a quantised directory (mutates it).
 
-    The codes are the file itself, mapped into memory. Raises CheckpointError for a tensor that is missing, extra or
-    of another shape or precision.
+    Codes are the file itself, mapped into memory, but for those that are joined (`packed.join`): these are copied, and
+    their part of the file let go of. Raises CheckpointError for a tensor that is missing, extra or of another shape or
+    precision.
     """
     quantize(
         model.to(dtype), quantization.precision, group_size=quantization.group_size, head=quantization.head
@@ -103,6 +115,7 @@ def fill_quantized(model: Model, quantization: Quantization, dtype: torch.dtype,
     for name, parameter in places:
         owner, _, key = name.rpartition(".")
         setattr(model.get_submodule(owner), key, filled[parameter])
+    join(model, release=let_go)
 
 
 def require_same(asked: object, quantization: Quantization, directory: Path) -> None:

@@ -4,6 +4,9 @@ The brick names the three nouns in the order of `forward`: the context's rotatio
 stores), the rule (what is said), and `attend` (what computes). Read next: `block`, `models/llama.py`.
 """
 
+from collections.abc import Sequence
+from typing import ClassVar, cast
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -11,11 +14,11 @@ from malmoi.core.errors import ConfigError
 from malmoi.nn.attend import AttentionRule, attend
 from malmoi.nn.cache import CachedLayer, KeyValueSpec, LayerCache
 from malmoi.nn.context import Context
-from malmoi.nn.linear import Linear
+from malmoi.nn.linear import Linear, SharedInput
 from malmoi.nn.rope import rotate
 
 
-class Attention(CachedLayer):
+class Attention(SharedInput, CachedLayer):
     """Grouped-query self-attention (Ainslie et al. 2023, arXiv:2305.13245, section 2.2).
 
     `num_kv_heads == num_heads` is multi-head attention, `num_kv_heads == 1` multi-query attention. `rope` names the
@@ -33,6 +36,8 @@ class Attention(CachedLayer):
     >>> attention.q.weight.shape, attention.k.weight.shape, attention.out.weight.shape
     (torch.Size([24, 8]), torch.Size([12, 8]), torch.Size([8, 24]))
     """
+
+    projections: ClassVar[Sequence[str]] = ("q", "k", "v")
 
     def __init__(
         self,
@@ -68,22 +73,19 @@ class Attention(CachedLayer):
         self.score_bias = score_bias
 
     def forward(self, x: Float[Tensor, "B T D"], context: Context) -> Float[Tensor, "B T D"]:
-        source = self.source(x, context)
-        q_BTNH = self.q_norm(self.q(x).unflatten(-1, (-1, self.head_dim)))
-        k_BSKH = self.k_norm(self.k(source).unflatten(-1, (-1, self.head_dim)))
-        v_BSKH = self.v(source).unflatten(-1, (-1, self.head_dim))
+        q_BTNH, k_BSKH, v_BSKH = self.heads(x, context)
+        q_BTNH, k_BSKH = self.q_norm(q_BTNH), self.k_norm(k_BSKH)
         if self.rope is not None:
             rotation = context.rotations[self.rope]
             q_BTNH, k_BSKH = rotate(q_BTNH, rotation), rotate(k_BSKH, rotation)
-        cache = context.caches[self.cache_index]
-        assert isinstance(cache, LayerCache), "attention stores keys and values, not a state"
+        cache = cast(LayerCache, context.caches[self.cache_index])  # as `cache_spec` asks for, never a state
         key_values = cache.extend(k_BSKH, v_BSKH)
         out: Tensor = self.out(attend(q_BTNH, key_values, self.rule, self.score_bias).flatten(-2))
         return out
 
-    def source(self, x: Float[Tensor, "B T D"], context: Context) -> Float[Tensor, "B S D"]:
-        """Where keys and values come from: the tokens themselves."""
-        return x
+    def heads(self, x: Float[Tensor, "B T D"], context: Context) -> Sequence[Tensor]:
+        """Queries (B, T, N, H), and keys and values (B, S, K, H): those of the tokens themselves."""
+        return self.project(x, self.head_dim)
 
 
 class CrossAttention(Attention):
@@ -98,6 +100,8 @@ class CrossAttention(Attention):
     >>> cross(torch.ones(1, 3, 8), context).shape      # three tokens look at five states
     torch.Size([1, 3, 8])
     """
+
+    projections = ("k", "v")
 
     def __init__(
         self,
@@ -123,9 +127,10 @@ class CrossAttention(Attention):
         )
         self.cache_spec = KeyValueSpec(num_kv_heads=num_heads, head_dim=head_dim, is_of_source=True)
 
-    def source(self, x: Float[Tensor, "B T D"], context: Context) -> Float[Tensor, "B S D"]:
+    def heads(self, x: Float[Tensor, "B T D"], context: Context) -> Sequence[Tensor]:
         assert context.source is not None, "a decoder that attends to a source needs Context(source=...)"
-        return context.source
+        q_BTNH = self.q(x).unflatten(-1, (-1, self.head_dim))
+        return q_BTNH, *self.project(context.source, self.head_dim)
 
 
 def head_width(hidden_size: int, num_heads: int) -> int:

@@ -17,12 +17,15 @@ Read next: `context`, which carries one of these a layer; `attend`, which reads 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise, takewhile
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, Int32
 from torch import Tensor, nn
 
+from malmoi.nn.kernels.rowwise import store
 from malmoi.nn.state import StateSpec
 
 
@@ -202,6 +205,16 @@ class PagedStep:
     key_offsets: Int[Tensor, " offsets"]
     blocks: BlockTables | None = None
 
+    @cached_property  # asked for in each layer
+    def queries(self) -> list[tuple[int, int]]:
+        """Where those of each sequence begin and end."""
+        return list(pairwise(self.query_offsets.tolist()))
+
+    @cached_property
+    def num_decoded(self) -> int:
+        """How many sequences, from the first on, have a single query."""
+        return len(list(takewhile(lambda span: span[1] - span[0] == 1, self.queries)))
+
 
 class PagedCache:
     """One layer's pool of slots (Kwon et al. 2023, arXiv:2309.06180, section 4).
@@ -219,6 +232,9 @@ class PagedCache:
     >>> pool.at(step).extend(new, new).gather().k.flatten(), pool.k[9].item()
     (tensor([5., 6.]), 5.0)
     """
+
+    scales: tuple[Tensor, Tensor] | None = None
+    """What a step of the keys and of the values is worth, where they are kept in steps (`int8_cache`)."""
 
     def __init__(
         self, num_slots: int, spec: "KeyValueSpec", *, dtype: torch.dtype, device: torch.device | str
@@ -238,10 +254,14 @@ class PagedCache:
         """This pool as one step sees it: the `LayerCache` to put into the step's `Context`."""
         return PagedView(self, step)
 
-    def write(self, slots: Int[Tensor, " T"], k: Float[Tensor, "T K H"], v: Float[Tensor, "T K Hv"]) -> None:
-        """Store keys and values, one row a slot (mutates the pool)."""
-        self.k.index_copy_(0, slots, k.to(self.k.dtype))
-        self.v.index_copy_(0, slots, v.to(self.v.dtype))
+    def write(
+        self,
+        slots: Int[Tensor, " T"],
+        k: Float[Tensor, "*batch T K H"],
+        v: Float[Tensor, "*batch T K Hv"],
+    ) -> None:
+        """Store the keys and values of T tokens, a token a slot (mutates the pool)."""
+        store(self.k, self.v, slots, k, v)
 
     def read(self, slots: Int[Tensor, " S"]) -> tuple[Float[Tensor, "S K H"], Float[Tensor, "S K Hv"]]:
         """A copy of what lies in `slots`."""
@@ -264,7 +284,7 @@ class PagedView:
         self.pool, self.step = pool, step
 
     def extend(self, k: Float[Tensor, "1 T K H"], v: Float[Tensor, "1 T K Hv"]) -> "PagedView":
-        self.pool.write(self.step.write, k[0], v[0])
+        self.pool.write(self.step.write, k, v)
         return self
 
     def gather(self) -> Ragged:

@@ -1,7 +1,8 @@
 """Keys and values in 8 bits: half the memory of bf16, for what rounding costs.
 
-Place in the flow: `Engine(cache_dtype="int8")` makes these in the place of `cache.PagedCache`; layers and kernels see
-no difference. Read `cache` first; docs/lab-log.md, section 10, has what it costs.
+Place in the flow: `Engine(cache_dtype="int8")` makes these in the place of `cache.PagedCache`; layers see no
+difference, and kernels read the 8 bits where they lie (`kernels/paged_decode.py`). Read `cache` first; docs/lab-log.md,
+section 10, has what it costs.
 """
 
 import torch
@@ -32,16 +33,23 @@ class Int8PagedCache(PagedCache):
     ) -> None:
         super().__init__(num_slots, spec, dtype=torch.int8, device=device)
         self.dtype = dtype
-        self.k_scale, self.v_scale = (torch.empty(num_slots, spec.num_kv_heads, device=device) for _ in "kv")
+        k_scale, v_scale = (torch.empty(num_slots, spec.num_kv_heads, device=device) for _ in "kv")
+        self.scales: tuple[Tensor, Tensor] = (k_scale, v_scale)
 
     @staticmethod
     def bytes_per_token(spec: KeyValueSpec, element_size: int) -> int:
         return spec.bytes_per_token(1) + 2 * spec.num_kv_heads * torch.float32.itemsize
 
-    def write(self, slots: Int[Tensor, " T"], k: Float[Tensor, "T K H"], v: Float[Tensor, "T K Hv"]) -> None:
-        for stored, scales, new in ((self.k, self.k_scale, k.float()), (self.v, self.v_scale, v.float())):
-            if not new.shape[-1]:  # values that are a part of the keys
+    def write(
+        self,
+        slots: Int[Tensor, " T"],
+        k: Float[Tensor, "*batch T K H"],
+        v: Float[Tensor, "*batch T K Hv"],
+    ) -> None:
+        for stored, scales, given in zip((self.k, self.v), self.scales, (k, v), strict=True):
+            if not given.shape[-1]:  # values that are a part of the keys
                 continue
+            new = given.float().flatten(0, -3)
             scale = new.abs().amax(dim=-1) / 127
             steps = new / scale.clamp(min=torch.finfo(torch.float32).tiny)[..., None]
             stored.index_copy_(0, slots, steps.round().to(torch.int8))
@@ -50,11 +58,11 @@ class Int8PagedCache(PagedCache):
     def read(self, slots: Int[Tensor, " S"]) -> tuple[Float[Tensor, "S K H"], Float[Tensor, "S K Hv"]]:
         k, v = (
             stored.index_select(0, slots) * scale.index_select(0, slots)[..., None]
-            for stored, scale in ((self.k, self.k_scale), (self.v, self.v_scale))
+            for stored, scale in zip((self.k, self.v), self.scales, strict=True)
         )
         return k.to(self.dtype), v.to(self.dtype)
 
     def copy(self, to: Int[Tensor, " slots"], source: Int[Tensor, " slots"]) -> None:
         super().copy(to, source)
-        for scale in (self.k_scale, self.v_scale):
+        for scale in self.scales:
             scale.index_copy_(0, to, scale.index_select(0, source))

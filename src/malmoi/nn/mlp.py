@@ -4,6 +4,7 @@ Two shapes, one with a gate; the activation is a function that the family passes
 that every sublayer gets, and do not read it. Read next: `block`, where they stand beside attention.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -12,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from malmoi.nn.context import Context
-from malmoi.nn.linear import Linear
+from malmoi.nn.kernels.rowwise import Sigmoid, gated
+from malmoi.nn.linear import Linear, SharedInput
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -56,13 +58,20 @@ class MLP(nn.Module):
         return out
 
 
-class GatedMLP(nn.Module):
+_GELU = 2 * math.sqrt(2 / math.pi)
+SIGMOIDS = {F.silu: Sigmoid(1.0), gelu_tanh: Sigmoid(_GELU, 0.044715 * _GELU), quick_gelu: Sigmoid(1.702)}
+"""Activations whose gate has a kernel: tanh(y) is 2 sigmoid(2 y) - 1."""
+
+
+class GatedMLP(SharedInput):
     """`down(activation(gate(x)) * up(x))`; with SiLU this is SwiGLU (Shazeer 2020, arXiv:2002.05202, section 2).
 
     >>> mlp = GatedMLP(8, 32)
     >>> sum(parameter.numel() for parameter in mlp.parameters())   # 3 x 8 x 32
     768
     """
+
+    projections = ("gate", "up")
 
     def __init__(
         self, hidden_size: int, intermediate_size: int, *, activation: Activation = F.silu, bias: bool = False
@@ -74,5 +83,6 @@ class GatedMLP(nn.Module):
         self.down = Linear(intermediate_size, hidden_size, bias=bias)
 
     def forward(self, x: Float[Tensor, "B T D"], context: Context) -> Float[Tensor, "B T D"]:
-        out: Tensor = self.down(self.activation(self.gate(x)) * self.up(x))
+        gate, up = self.project(x)
+        out: Tensor = self.down(gated(gate, up, self.activation, SIGMOIDS.get(self.activation)))
         return out

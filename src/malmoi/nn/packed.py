@@ -2,11 +2,13 @@
 
 A `PackedWeight` says what it is times x, some of its rows, and itself as a plain matrix; `PackedLinear` and
 `PackedEmbedding` are the modules that stand where a `Linear` and a table stood, and share one weight where those were
-tied. Place in the flow: after a model is loaded, before it runs. Read next: `quantized.py`, the same with fewer bits.
+tied. Those of one x, such as q, k and v, lie end to end and are one product (`join`), under the names that they had.
+Place in the flow: after a model is loaded, before it runs. Read next: `quantized.py`, the same with fewer bits.
 """
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,8 +18,9 @@ from torch import Tensor, nn
 
 from malmoi.nn.kernels.native import TWINS, level
 from malmoi.nn.kernels.packed_product import packed_product
-from malmoi.nn.kernels.packing import pack, rows_of, unpack
-from malmoi.nn.linear import Linear
+from malmoi.nn.kernels.packing import PANEL, pack, rows_of, unpack
+from malmoi.nn.linear import Joined, Linear, SharedInput
+from malmoi.nn.mla import Expansion
 from malmoi.nn.moe import Router
 from malmoi.nn.recurrent import Recurrent
 from malmoi.nn.stack import Decoder, Stack
@@ -26,7 +29,10 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class PackedWeight(nn.Module, ABC):
-    """A matrix (out_size, in_size) in another form. It follows a model to another device, not to another precision."""
+    """A matrix (out_size, in_size) in another form, its buffers by panels of 32 outputs first.
+
+    It follows a model to another device, not to another precision.
+    """
 
     def __init__(self, out_size: int, in_size: int) -> None:
         super().__init__()
@@ -62,13 +68,15 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch I"]) -> Float[Tensor, "*batch O"]:
         """Raises RuntimeError for x of another size, as PyTorch's does: the kernels do not look."""
+        return self.product(x, self.bias)
+
+    def product(
+        self, x: Float[Tensor, "*batch I"], bias: Float[Tensor, " O"] | None
+    ) -> Float[Tensor, "*batch O"]:
+        """`forward` with another bias than its own."""
         if x.shape[-1] != self.in_features:
             raise RuntimeError(f"x has {x.shape[-1]} numbers a row, and the weight takes {self.in_features}")
-        return self.packed.product(x, None if self.bias is None else self.bias.to(x.dtype))
-
-    def matrix(self, dtype: torch.dtype) -> Float[Tensor, "O I"]:
-        """W itself, as `Linear.matrix`: unpacked at each call."""
-        return self.packed.plain().to(dtype)
+        return self.packed.product(x, None if bias is None else bias.to(x.dtype))
 
 
 class PackedEmbedding(nn.Module):
@@ -84,6 +92,81 @@ class PackedEmbedding(nn.Module):
         if ids.is_cpu and ids.numel() and (ids.min() < 0 or ids.max() >= self.num_embeddings):
             raise IndexError(f"an id is outside of 0 to {self.num_embeddings - 1}")
         return torch.unflatten(self.packed.rows(ids.flatten()), 0, ids.shape)
+
+
+# --- projections of one x ----------------------------------------------------------------------------------
+
+
+class JoinedLinear(Joined):
+    """Packed projections of one x whose panels lie end to end, so that they are one product.
+
+    The weights of `parts` are views of the whole from then on (mutates them); biases stay where they are.
+    """
+
+    parts: list[PackedLinear]
+
+    def __init__(self, parts: Sequence[PackedLinear]) -> None:
+        self.parts, self.sizes = list(parts), [part.out_features for part in parts]
+        self.has_bias = any(part.bias is not None for part in parts)
+        self.whole = PackedLinear(_end_to_end([part.packed for part in parts]), None)
+
+    def __call__(self, x: Float[Tensor, "*batch I"]) -> Float[Tensor, "*batch O"]:
+        bias = None
+        if self.has_bias:  # zero where a part has none
+            each = [x.new_zeros(part.out_features) if part.bias is None else part.bias for part in self.parts]
+            bias = torch.cat(each)
+        return self.whole.product(x, bias)
+
+    def again(self) -> Joined | None:
+        return joined(self.parts)
+
+
+def joined(parts: Sequence[nn.Module | None]) -> JoinedLinear | None:
+    """Projections as one, if they can be: packed alike, of inputs alike, and in whole panels all but the last."""
+    packed = [part for part in parts if isinstance(part, PackedLinear)]
+    if len(packed) < len(parts) or len({_form(part.packed) for part in packed}) > 1:
+        return None
+    if any(part.out_features % PANEL for part in packed[:-1]):
+        return None
+    return JoinedLinear(packed)
+
+
+def join(model: M, *, release: Callable[[Tensor], None] = lambda buffer: None) -> M:
+    """Let each brick of a packed model make all of its projections of one x at once (mutates and returns `model`).
+
+    The same numbers, from one pass of the threads instead of several. Names and shapes stay, for saving. What was
+    copied, `release` gets; there is never more than one brick's twice.
+    """
+    for owner in model.modules():
+        if isinstance(owner, SharedInput):
+            parts = [owner.get_submodule(name) for name in owner.projections]
+            before = [buffer for part in parts for buffer in part.buffers()]
+            owner.joined = joined(parts)
+            if owner.joined is not None:
+                for buffer in before:
+                    release(buffer)
+    return model
+
+
+def _form(weight: PackedWeight) -> tuple[object, ...]:
+    """What two weights that lie end to end have in common."""
+    buffers = [
+        (name, buffer.shape[1:], buffer.dtype, buffer.device) for name, buffer in weight.named_buffers()
+    ]
+    return type(weight), weight.in_size, *buffers
+
+
+def _end_to_end(parts: Sequence[PackedWeight]) -> PackedWeight:
+    whole = copy.copy(parts[0])
+    whole._buffers = {}  # a copy shares them with its original
+    whole.out_size = sum(part.out_size for part in parts)
+    for name, _ in parts[0].named_buffers():
+        each = [part.get_buffer(name) for part in parts]
+        whole.register_buffer(name, torch.cat(each))
+        views = torch.split(whole.get_buffer(name), [len(buffer) for buffer in each])
+        for part, view in zip(parts, views, strict=True):
+            setattr(part, name, view)
+    return whole
 
 
 # --- bf16 --------------------------------------------------------------------------------------------------
@@ -131,7 +214,7 @@ def prepack(model: M, *, release: Callable[[Tensor], None] = lambda weight: None
             if matrix.weight.dtype is torch.bfloat16 and matrix.weight.is_cpu:
                 matrix.put(PanelWeight(matrix.weight.detach()))
                 release(matrix.weight.detach())
-    return model
+    return join(model)
 
 
 def is_worth_packing() -> bool:
@@ -199,7 +282,7 @@ def plain_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 def _add_linears(owner: nn.Module, found: dict[int, Packable], *, is_head: bool) -> None:
     for name, child in owner.named_children():
-        if isinstance(child, Linear):
+        if isinstance(child, Linear) and not isinstance(child, Expansion):
             found.setdefault(id(child.weight), Packable(child.weight, [], is_head)).places.append(
                 (owner, name)
             )

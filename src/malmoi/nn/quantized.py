@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from malmoi.core.errors import ConfigError
 from malmoi.nn.kernels.packed_product import rounded_product
 from malmoi.nn.kernels.packing import Precision, Rounded, round_to, unround, unround_rows
-from malmoi.nn.packed import PackedWeight, packable
+from malmoi.nn.packed import Packable, PackedWeight, join, packable
 
 M = TypeVar("M", bound=nn.Module)
 PRECISIONS = ("int8", "int4")
@@ -51,6 +51,16 @@ class Quantization:
     def bits_a_weight(self) -> float:
         """Of the blocks, scales included."""
         return int(self.precision.removeprefix("int")) + 16 / self.group_size
+
+    def precision_of(self, matrix: Packable) -> Precision:
+        """What one matrix of a model is rounded to."""
+        # `__post_init__` saw to it that these are all there are.
+        return cast(Precision, self.head if matrix.is_head else self.precision)
+
+    def bytes_of(self, matrix: Packable) -> int:
+        """What it takes then, with its scales."""
+        rounded = _empty(matrix.weight, self.precision_of(matrix), self.group_size)
+        return rounded.codes.nbytes + rounded.scales.nbytes
 
 
 class QuantizedWeight(PackedWeight):
@@ -121,12 +131,10 @@ def quantize(
     while matrices:  # not `for`: the list would keep every plain weight to the end
         matrix = matrices.pop()
         weight = matrix.weight.detach()
-        rounded = _rounded(
-            weight, quantization.head if matrix.is_head else quantization.precision, group_size
-        )
+        rounded = _rounded(weight, quantization.precision_of(matrix), group_size)
         matrix.put(QuantizedWeight(rounded, *weight.shape, quantization=quantization, dtype=weight.dtype))
         release(weight)
-    return model
+    return join(model)
 
 
 def quantization_of(model: nn.Module) -> Quantization | None:
@@ -135,11 +143,15 @@ def quantization_of(model: nn.Module) -> Quantization | None:
     return next(found, None)
 
 
-def _rounded(weight: Tensor, precision: str, group_size: int) -> Rounded:
-    known = cast(Precision, precision)  # `Quantization` saw to it
+def _empty(weight: Tensor, precision: Precision, group_size: int) -> Rounded:
+    """The shapes alone, without memory."""
+    return Rounded.empty(weight.shape[0], weight.shape[1], precision, group_size, torch.device("meta"))
+
+
+def _rounded(weight: Tensor, precision: Precision, group_size: int) -> Rounded:
     if weight.is_meta:
-        return Rounded.empty(weight.shape[0], weight.shape[1], known, group_size, weight.device)
-    rounded = round_to(known, weight, group_size)
+        return _empty(weight, precision, group_size)
+    rounded = round_to(precision, weight, group_size)
     if not rounded.scales.isfinite().all():
         raise ConfigError(
             f"a weight of {list(weight.shape)} has numbers that are not finite and cannot be rounded. The checkpoint "

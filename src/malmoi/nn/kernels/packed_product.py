@@ -63,7 +63,8 @@ def rounded_product(
     kernels = kernels_for(wide) if shift is None else kernels_for(wide, shift)
     if kernels is None:
         return rounded_product_reference(x, rounded, bias, out_size=out_size)
-    return _product(kernels, wide, rounded.codes, rounded, shift, out_size).to(x.dtype)
+    out = _product(kernels, wide, rounded.codes, rounded, shift, out_size)
+    return out if wide is x else out.to(x.dtype)
 
 
 def rounded_product_reference(

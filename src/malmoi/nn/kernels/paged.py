@@ -8,15 +8,15 @@ others are in the batch. Place in the flow: `attend` calls it in every step of t
 `prefill.py`, `rows.py`, `ragged.py`.
 """
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise, takewhile
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from malmoi.nn.cache import BlockTables, PagedCache, PagedView
+from malmoi.nn.cache import BlockTables, PagedCache, PagedStep, PagedView
 from malmoi.nn.kernels.paged_decode import paged_decode
 from malmoi.nn.kernels.prefill import can_prefill, prefill_attention
 from malmoi.nn.kernels.ragged import ragged_attention
@@ -35,13 +35,12 @@ def paged_attention(
 ) -> Float[Tensor, "1 T N Hv"]:
     """`reference.ragged_attention_reference` over what a pool holds; no fewer keys than queries if causal."""
     pool, step = cached.pool, cached.step
-    queries = list(pairwise(step.query_offsets.tolist()))
-    keys = list(pairwise(step.key_offsets.tolist()))
     rule: Any = {"scale": scale, "window": window, "soft_cap": soft_cap}
-    if step.blocks is not None and bias is None and can_prefill(q, pool.k, pool.v):
-        return _read_in_place(q[0], pool, step.blocks, queries, is_causal=is_causal, **rule)[None]
+    if step.blocks is not None and bias is None and can_prefill(q, pool.k, pool.v, pool.scales):
+        rule["scales"] = pool.scales
+        return _read_in_place(q[0], pool, step, step.blocks, is_causal=is_causal, **rule)[None]
     outs = []
-    for own, seen in zip(queries, keys, strict=True):
+    for own, seen in zip(step.queries, pairwise(step.key_offsets.tolist()), strict=True):
         own_q = q[:, slice(*own)]
         k, v = (x.to(q.dtype)[None] for x in pool.read(step.read[slice(*seen)]))
         if own_q.shape[1] == 1:
@@ -53,29 +52,16 @@ def paged_attention(
 
 
 def _read_in_place(
-    q: Tensor,
-    pool: PagedCache,
-    blocks: BlockTables,
-    queries: Sequence[tuple[int, int]],
-    *,
-    is_causal: bool,
-    **rule: Any,
+    q: Tensor, pool: PagedCache, step: PagedStep, blocks: BlockTables, *, is_causal: bool, **rule: Any
 ) -> Tensor:
     """The kernels' part: first the single queries, then each longer one with its row of blocks."""
-    num_decoded = len(list(takewhile(lambda span: span[1] - span[0] == 1, queries)))
-    outs = [
-        paged_decode(
-            q[:num_decoded],
-            pool.k,
-            pool.v,
-            blocks.tables[:num_decoded],
-            blocks.lengths[:num_decoded],
-            block_size=blocks.block_size,
-            **rule,
-        )
-    ]
+    num_decoded, size = step.num_decoded, blocks.block_size
+    if num_decoded == len(step.queries):
+        return paged_decode(q, pool.k, pool.v, blocks.tables, blocks.lengths, block_size=size, **rule)
+    single = (q[:num_decoded], pool.k, pool.v, blocks.tables[:num_decoded], blocks.lengths[:num_decoded])
+    outs = [paged_decode(*single, block_size=size, **rule)]
     lengths = blocks.lengths.tolist()
-    for own, table, length in list(zip(queries, blocks.tables, lengths, strict=True))[num_decoded:]:
-        said: Any = {"num_keys": length, "blocks": table, "block_size": blocks.block_size}
+    for own, table, length in list(zip(step.queries, blocks.tables, lengths, strict=True))[num_decoded:]:
+        said: Any = {"num_keys": length, "blocks": table, "block_size": size}
         outs.append(prefill_attention(q[slice(*own)], pool.k, pool.v, is_causal=is_causal, **said, **rule))
     return torch.cat(outs)

@@ -1,26 +1,25 @@
 """Many queries of one sequence over its keys, block by block: the kernel in C++ and its twin.
 
 What a prompt does, or a chunk of it. The scores of a few keys exist at a time, in fp32, and the keys are read where
-they lie: end to end, or in the blocks of a pool. Place in the flow: `ragged.py` and `paged.py` call this where there
-is a kernel and nobody asks for a gradient. Read next: `csrc/prefill.h`.
+they lie: end to end, or in the blocks of a pool. Place in the flow: `rows.py`, `ragged.py` and `paged.py` call this
+where there is a kernel and nobody asks for a gradient. Read next: `csrc/prefill.h`.
 """
 
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int32
+from jaxtyping import Float, Int32, Num
 from torch import Tensor
 
 from malmoi.core.errors import ConfigError
-from malmoi.nn.kernels.native import kernels_for
-from malmoi.nn.kernels.paged_decode import LANES
+from malmoi.nn.kernels.paged_decode import Scales, addresses_of, kernels_over, widened
 from malmoi.nn.kernels.reference import rows_attention_reference
 
 
 def prefill_attention(
     q: Float[Tensor, "T N H"],
-    k: Float[Tensor, "tokens K H"],
-    v: Float[Tensor, "tokens K Hv"],
+    k: Num[Tensor, "tokens K H"],
+    v: Num[Tensor, "tokens K Hv"],
     *,
     num_keys: int,
     is_causal: bool,
@@ -29,6 +28,7 @@ def prefill_attention(
     soft_cap: float | None = None,
     blocks: Int32[Tensor, " blocks"] | None = None,
     block_size: int = 1,
+    scales: Scales | None = None,
 ) -> Float[Tensor, "T N Hv"]:
     """Attention of a sequence's last T positions over its `num_keys`: the first ones of k and v, or those in `blocks`.
 
@@ -36,6 +36,7 @@ def prefill_attention(
     cuts the keys at fixed positions. So a position gets the same bits in a prompt read whole and in chunks, on any
     number of threads. Scores, softmax and sums are fp32; with bf16 operands a processor that multiplies bf16 rounds
     the weights to bf16 before they meet the values. Block n of 16 tokens is the rows 16 n to 16 n + 15 of k and v.
+    Keys and values in int8 come with their `scales`, and are widened where they are laid out for the products.
     Raises ConfigError for more keys than there are, and for fewer than queries if causal.
 
     >>> values = torch.tensor([9.0, 9.0, 1.0, 3.0]).view(4, 1, 1)     # two blocks of two
@@ -52,17 +53,18 @@ def prefill_attention(
         )
     # A copy of a pool would cost more than all.
     is_whole = blocks is None or (k.is_contiguous() and v.is_contiguous())
-    if not num_keys or not is_whole or not can_prefill(q, k, v):
+    kernels = kernels_over(q, k, v, scales)
+    if not num_keys or not is_whole or kernels is None:
         said: Any = {"is_causal": is_causal, "scale": scale, "window": window, "soft_cap": soft_cap}
         return prefill_attention_reference(
-            q, k, v, num_keys=num_keys, blocks=blocks, block_size=block_size, **said
+            q, k, v, num_keys=num_keys, blocks=blocks, block_size=block_size, scales=scales, **said
         )
     q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
     if blocks is not None:
         blocks = blocks.contiguous()
     num_queries, num_heads, head_dim = q.shape
     out = q.new_empty(num_queries, num_heads, v.shape[-1])
-    kernels_for(q, k, v).prefill_attention(
+    kernels.prefill_attention(
         q.dtype is torch.bfloat16,
         num_queries,
         num_keys,
@@ -73,6 +75,7 @@ def prefill_attention(
         q.data_ptr(),
         k.data_ptr(),
         v.data_ptr(),
+        *addresses_of(scales),
         0 if blocks is None else blocks.data_ptr(),
         block_size,
         is_causal,
@@ -85,15 +88,15 @@ def prefill_attention(
     return out
 
 
-def can_prefill(q: Tensor, k: Tensor, v: Tensor) -> bool:
+def can_prefill(q: Tensor, k: Tensor, v: Tensor, scales: Scales | None = None) -> bool:
     """Whether there is a kernel for these, and not only its twin."""
-    return kernels_for(q, k, v) is not None and not q.shape[-1] % LANES and not v.shape[-1] % LANES
+    return kernels_over(q, k, v, scales) is not None
 
 
 def prefill_attention_reference(
     q: Float[Tensor, "T N H"],
-    k: Float[Tensor, "tokens K H"],
-    v: Float[Tensor, "tokens K Hv"],
+    k: Num[Tensor, "tokens K H"],
+    v: Num[Tensor, "tokens K Hv"],
     *,
     num_keys: int,
     is_causal: bool,
@@ -102,11 +105,12 @@ def prefill_attention_reference(
     soft_cap: float | None = None,
     blocks: Int32[Tensor, " blocks"] | None = None,
     block_size: int = 1,
+    scales: Scales | None = None,
 ) -> Float[Tensor, "T N Hv"]:
-    """The same, the keys gathered and attended to in fp32, all scores at once."""
+    """The same, the keys gathered, widened and attended to in fp32, all scores at once."""
+    tokens = torch.arange(num_keys, device=k.device)
     if blocks is not None:
-        tokens = (blocks.long()[:, None] * block_size + torch.arange(block_size)).flatten()[:num_keys]
-        k, v = k[tokens], v[tokens]
-    seen = (x[None, :num_keys].float() for x in (k, v))
+        tokens = blocks.long()[tokens // block_size] * block_size + tokens % block_size
+    seen = (x[None] for x in widened(k, v, tokens, scales))
     said: Any = {"is_causal": is_causal, "scale": scale, "window": window, "soft_cap": soft_cap}
     return rows_attention_reference(q[None].float(), *seen, **said)[0].to(q.dtype)

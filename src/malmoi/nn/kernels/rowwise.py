@@ -1,11 +1,16 @@
-"""What stands between the products, in one pass each: RMSNorm and a rotation; the kernels in C++ and their twins.
+"""What stands between the products, in one pass each: RMSNorm, a rotation, a gate, keys and values into their pool.
 
 PyTorch runs each of them as several operators. With one token a step their overhead is what counts: `docs/lab-log.md`,
-section 11, has how much. Place in the flow: `norm.py` and `rope.py` call these. Read next: `csrc/rowwise.h`.
+section 11, has how much. Here are the kernels in C++ and their twins. Tokens may lie apart in memory, as the parts of
+a joined product do (`nn/packed.py`). Place in the flow: `norm.py`, `rope.py`, `mlp.py` and `cache.py` call these. Read
+next: `csrc/rowwise.h`.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from malmoi.nn.kernels.native import kernels_for
@@ -18,12 +23,15 @@ def rms_norm(
     kernels = kernels_for(x, weight)
     if kernels is None:
         return rms_norm_reference(x, weight, eps)
-    x = x.contiguous()
-    out, size = torch.empty_like(x), x.shape[-1]
+    size, num_heads = x.shape[-1], x.shape[-2] if x.ndim == 4 else 1
+    x, stride = _tokens(x, 2 if x.ndim == 4 else 1)
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
     kernels.rms_norm(
         x.dtype is torch.bfloat16,
-        x.numel() // size,
+        x.numel() // (num_heads * size),
+        num_heads,
         size,
+        stride,
         x.data_ptr(),
         weight.data_ptr(),
         eps,
@@ -47,16 +55,19 @@ def rotate_halves(
 ) -> Float[Tensor, "B T N H"]:
     """Turn each pair (x[i], x[i + H/2]) by its token's angle, in fp32 and rounded once; the twin rounds on the way."""
     kernels = kernels_for(x)
-    is_plain = cos.dtype is sin.dtype is torch.float32 and cos.shape[:2] == x.shape[:2]
+    has_place = cos.shape[:2] == x.shape[:2] and 2 * cos.shape[3] == x.shape[3]
+    is_plain = cos.dtype is sin.dtype is torch.float32 and has_place
     if kernels is None or not is_plain:
         return rotate_halves_reference(x, cos, sin)
-    x, cos, sin = x.contiguous(), cos.contiguous(), sin.contiguous()
-    out = torch.empty_like(x)
+    batch, num_tokens, num_heads, head_dim = x.shape
+    (x, stride), cos, sin = _tokens(x, 2), cos.contiguous(), sin.contiguous()
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
     kernels.rotate(
         x.dtype is torch.bfloat16,
-        x.shape[0] * x.shape[1],
-        x.shape[2],
-        x.shape[3],
+        batch * num_tokens,
+        num_heads,
+        head_dim,
+        stride,
         x.data_ptr(),
         cos.data_ptr(),
         sin.data_ptr(),
@@ -73,3 +84,96 @@ def rotate_halves_reference(
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+class Sigmoid(NamedTuple):
+    """The activation `x * sigmoid(linear x + cubic x^3)`: SiLU, and both approximations of GELU."""
+
+    linear: float
+    cubic: float = 0.0
+
+
+def gated(
+    gate: Float[Tensor, "*batch F"],
+    up: Float[Tensor, "*batch F"],
+    activation: Callable[[Tensor], Tensor],
+    sigmoid: Sigmoid | None,
+) -> Float[Tensor, "*batch F"]:
+    """`activation(gate) * up`, the activation computed in fp32 and rounded before it multiplies.
+
+    `sigmoid` is what the activation is in numbers, if it is of that form; the twin, `activation` itself, is for any.
+
+    >>> gated(torch.tensor([0.0, 20.0]), torch.tensor([3.0, 3.0]), torch.nn.functional.silu, Sigmoid(1.0))
+    tensor([ 0., 60.])
+    """
+    kernels = None if sigmoid is None else kernels_for(gate, up)
+    if kernels is None or sigmoid is None:
+        return activation(gate) * up
+    size = gate.shape[-1]
+    (gate, gate_stride), (up, up_stride) = _tokens(gate, 1), _tokens(up, 1)
+    out = torch.empty_like(gate, memory_format=torch.contiguous_format)
+    kernels.gated(
+        gate.dtype is torch.bfloat16,
+        gate.numel() // size,
+        size,
+        gate_stride,
+        up_stride,
+        gate.data_ptr(),
+        up.data_ptr(),
+        sigmoid.linear,
+        sigmoid.cubic,
+        out.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return out
+
+
+def store(
+    k_pool: Float[Tensor, "slots K H"],
+    v_pool: Float[Tensor, "slots K Hv"],
+    slots: Int[Tensor, " T"],
+    k: Float[Tensor, "*batch T K H"],
+    v: Float[Tensor, "*batch T K Hv"],
+) -> None:
+    """Put the keys and values of T tokens into slots of their pools (mutates those), in the precision of the pools.
+
+    Raises IndexError for a slot that is not there.
+    """
+    kernels, num_tokens, num_slots = kernels_for(k, v, k_pool, v_pool), len(slots), len(k_pool)
+    k_size, v_size = (pool.shape[1] * pool.shape[2] for pool in (k_pool, v_pool))
+    is_whole = k_pool.is_contiguous() and v_pool.is_contiguous() and slots.is_contiguous()
+    fits = k.numel() == num_tokens * k_size and v.numel() == num_tokens * v_size
+    if kernels is None or not (is_whole and fits and slots.dtype is torch.int64):
+        for pool, new in ((k_pool, k), (v_pool, v)):
+            pool.index_copy_(0, slots, new.flatten(0, -3).to(pool.dtype))
+        return
+    (k, k_stride), (v, v_stride), width = _tokens(k, 2), _tokens(v, 2), k.itemsize
+    is_stored = kernels.store(
+        num_tokens,
+        k_size * width,
+        v_size * width,
+        k_stride * width,
+        v_stride * width,
+        num_slots,
+        slots.data_ptr(),
+        k.data_ptr(),
+        v.data_ptr(),
+        k_pool.data_ptr(),
+        v_pool.data_ptr(),
+    )
+    if not is_stored:
+        raise IndexError(f"a slot is outside of 0 to {num_slots - 1}")
+
+
+def _tokens(x: Tensor, num_axes: int) -> tuple[Tensor, int]:
+    """x, and how far its tokens lie apart; a copy if one's numbers, those of the last axes, are not side by side."""
+    sizes, strides = x.shape, x.stride()
+    if not x.is_contiguous():
+        last = x.ndim - num_axes
+        is_whole = strides[-1] == 1 and (num_axes == 1 or sizes[-2] == 1 or strides[-2] == sizes[-1])
+        if is_whole and all(
+            sizes[axis] == 1 or strides[axis] == sizes[axis + 1] * strides[axis + 1]
+            for axis in range(last - 1)
+        ):
+            return x, strides[last - 1]
+    return x.contiguous(), sizes[-num_axes:].numel()
