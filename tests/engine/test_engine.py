@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from malmoi.core.errors import ConfigError, RequestError
 from malmoi.engine import Engine, Generation, Request, SamplingParams
+from malmoi.engine.admission import Admission
 from malmoi.engine.scheduler import Plan
 from malmoi.nn.context import Context
 from malmoi.nn.stack import Decoder
@@ -307,8 +308,8 @@ def test_an_id_that_is_no_int_is_refused(wrong: Any, field: str) -> None:
 def test_a_request_is_checked_once_however_it_comes_in(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(tiny_llama())
     checked: list[Request] = []
-    check = engine.scheduler.check
-    monkeypatch.setattr(engine.scheduler, "check", lambda request: checked.append(request) or check(request))
+    check = Admission.check
+    monkeypatch.setattr(Admission, "check", lambda self, one: checked.append(one) or check(self, one))
     params = SamplingParams(max_tokens=2)
     engine.add(Request(tokens=[1], params=params))
     engine.generate([[2], [3]], params)
@@ -419,7 +420,9 @@ def test_a_cache_of_eight_bits_is_nearly_the_whole_one_in_less_memory(make: Call
             assert 0 < error < 0.05 * all_logprobs(wanted).abs().max()
     room = bytes_of_blocks(model, 10, 4)
     num_blocks = [
-        Engine(model, block_size=4, cache_dtype=dtype, cache_bytes=room).scheduler.groups[0].num_blocks
+        Engine(model, block_size=4, cache_dtype=dtype, cache_bytes=room)
+        .scheduler.holdings.groups[0]
+        .num_blocks
         for dtype in (None, "int8")
     ]
     assert num_blocks[1] > 2.5 * num_blocks[0]

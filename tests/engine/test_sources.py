@@ -114,7 +114,7 @@ def test_a_stream_gives_each_token_as_it_comes_and_closing_it_frees_both_kinds_o
     model: EncoderDecoder,
 ) -> None:
     engine = Engine(model)
-    pools = [group.pool for group in engine.scheduler.groups]
+    pools = [group.pool for group in engine.scheduler.holdings.groups]
     assert len(pools) == 2
     stream = engine.stream(PROMPTS[1], PARAMS[1], source=SOURCES[1])
     first = [next(stream).token for _ in range(5)]
@@ -209,7 +209,7 @@ def test_the_cache_takes_no_more_than_it_may(cache_bytes: int) -> None:
     engine = Engine(tiny_t5(), cache_bytes=cache_bytes)
     pools = engine.runner.pools
     assert sum(4 * (pool.k.numel() + pool.v.numel()) for pool in pools) <= cache_bytes  # type: ignore[union-attr]
-    assert all(group.num_blocks > 0 for group in engine.scheduler.groups)
+    assert all(group.num_blocks > 0 for group in engine.scheduler.holdings.groups)
 
 
 def test_a_cache_without_room_for_a_block_of_each_kind_is_refused() -> None:

@@ -122,7 +122,7 @@ def key(request: Request) -> tuple[Any, Any]:
 
 
 def run(engine: Engine, requests: Sequence[Request]) -> list[Generation]:
-    has_source = engine.scheduler.source_length > 0
+    has_source = engine.scheduler.admission.source_length > 0
     generations = [
         engine.add(Request(**(vars(request) | {"source": [5, 6, 7] if has_source else None})))
         for request in requests
@@ -364,7 +364,7 @@ def test_thousands_of_guesses_leave_nothing_behind(window: int | None) -> None:
             held = [block for g in engine.running for block in g.tables[number].blocks]
             assert group.pool.num_in_use == len(set(held))
     assert engine.drafts.num_proposed > engine.drafts.num_accepted > 500
-    assert engine.num_blocks_in_use == engine.state_slots.num_in_use == 0
+    assert engine.num_blocks_in_use == engine.holdings.state_slots.num_in_use == 0
 
 
 def test_only_what_was_counted_is_found_again() -> None:
@@ -379,7 +379,7 @@ def test_only_what_was_counted_is_found_again() -> None:
     assert plan.counts == {generation: 5}
     engine.update(plan, {generation: [Choice(token) for token in (5, 6, 9, 9, 9)]})
     assert (generation.ids, generation.num_computed) == ([1, 2, 3, 4, 5, 6, 9], 6)
-    assert len(engine.groups[0].pool._keys) == 3
+    assert len(engine.holdings.groups[0].pool._keys) == 3
     assert generation.tables[0] == Table(0, generation.tables[0].blocks[:3])
 
 

@@ -62,7 +62,7 @@ def test_whoever_lost_its_blocks_begins_with_an_empty_state(monkeypatch: pytest.
     model = hybrid("gru")
     state_bytes, block_bytes = 3 * 16 * 4, 4 * 2 * 16 * 4
     cramped = Engine(model, block_size=4, max_requests=3, cache_bytes=state_bytes + 10 * block_bytes)
-    assert cramped.scheduler.groups[0].num_blocks == 10
+    assert cramped.scheduler.holdings.groups[0].num_blocks == 10
     preempted = []
     preempt = cramped.scheduler._preempt
     monkeypatch.setattr(cramped.scheduler, "_preempt", lambda g: preempted.append(g) or preempt(g))
@@ -70,7 +70,7 @@ def test_whoever_lost_its_blocks_begins_with_an_empty_state(monkeypatch: pytest.
     assert preempted
     for prompt, generation in zip(PROMPTS, together, strict=True):
         assert generation.tokens == without_cache(model, prompt)
-    assert cramped.scheduler.state_slots.num_free == 3
+    assert cramped.scheduler.holdings.state_slots.num_free == 3
 
 
 @given(

@@ -77,7 +77,7 @@ def test_memory_is_the_same_at_any_length() -> None:
         == max(in_use[20:100])
         <= num_blocks_held(200, block_size=4, window=6, tokens_per_step=1)
     )
-    assert engine.scheduler.groups[0].num_blocks == 4 * num_blocks_held(
+    assert engine.scheduler.holdings.groups[0].num_blocks == 4 * num_blocks_held(
         4096, block_size=4, window=6, tokens_per_step=9
     )
 
@@ -88,7 +88,8 @@ def test_only_the_layers_with_a_window_forget() -> None:
     while len(generation.ids) < 100:
         engine.step()
     local, everything = sorted(
-        zip(engine.scheduler.groups, generation.tables, strict=True), key=lambda pair: pair[0].window or 99
+        zip(engine.scheduler.holdings.groups, generation.tables, strict=True),
+        key=lambda pair: pair[0].window or 99,
     )
     assert (local[0].window, everything[0].window) == (6, None)
     assert len(local[1].blocks) <= 3

@@ -101,9 +101,16 @@ def test_default_parameters_are_the_generation_configs(directory: Path) -> None:
         ({"stop_strings": "끝"}, SamplingParams(stop="끝")),
         ({"stop_strings": ["끝", "\n"]}, SamplingParams(stop=("끝", "\n"))),
         (
-            {"num_beams": 4, "no_repeat_ngram_size": 3, "min_length": 56, "forced_eos_token_id": 2},
+            {"num_beam_groups": 2, "no_repeat_ngram_size": 3, "min_length": 56, "forced_eos_token_id": 2},
             SamplingParams(),
         ),
+        ({"num_beams": 1, "length_penalty": 2.0}, SamplingParams()),
+        (
+            {"num_beams": 4, "length_penalty": 2, "early_stopping": "never", "top_p": 0.9},
+            SamplingParams(temperature=0, beam_width=4, length_penalty=2, early_stopping="never", top_p=0.9),
+        ),
+        ({"num_beams": 4, "do_sample": True, "top_p": 0.9}, SamplingParams(top_p=0.9)),  # it draws
+        ({"num_beams": 4, "do_sample": False}, SamplingParams(temperature=0, beam_width=4)),
     ],
     ids=str,
 )
@@ -120,8 +127,14 @@ def test_what_sampling_can_do_is_taken_and_no_file_is_refused_for_the_rest(
         ({"temperature": -1.0}, r"temperature=-1\.0: temperature=-1\.0 is out of range"),
         ({"top_p": "0.9"}, "top_p='0.9': top_p='0.9' is out of range"),
         ({"max_new_tokens": 0}, "max_new_tokens=0: max_tokens=0 is out of range"),
-        ({"max_new_tokens": 2, "min_new_tokens": 3}, "min_new_tokens=3: min_tokens=3 is more than max_tokens=2"),
+        (
+            {"max_new_tokens": 2, "min_new_tokens": 3},
+            "min_new_tokens=3: min_tokens=3 is more than max_tokens=2",
+        ),
         ({"stop_strings": 3}, "stop_strings=3: "),
+        ({"num_beams": "4"}, "num_beams='4': this is not of the type int"),
+        ({"num_beams": 4, "length_penalty": 11}, "length_penalty=11: length_penalty=11 is out of range"),
+        ({"num_beams": 4, "early_stopping": "now"}, "early_stopping='now': early_stopping='now' is unknown"),
         ({"do_sample": "yes"}, "do_sample='yes': this is not of the type bool"),
         ({"eos_token_id": "2"}, "eos_token_id='2': this is neither the id of a token nor a list of them"),
         ({"eos_token_id": [[2]]}, r"eos_token_id=\[\[2\]\]: this is neither"),

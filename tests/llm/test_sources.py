@@ -158,8 +158,18 @@ def test_what_is_loaded_answers_as_transformers_does(directory: Path) -> None:
             "bad_words_ids": [[i] for i in range(130, 259)],
         },
         {"max_length": 12, "eos_token_id": list(range(40, 200))},
+        {"max_length": 12, "eos_token_id": list(range(40, 200)), "num_beams": 4, "length_penalty": 0.6},
+        {"max_length": 12, "num_beams": 3, "early_stopping": True},
     ],
-    ids=["max_length", "behind a forced token", "max_new_tokens", "tokens that are never written", "an end"],
+    ids=[
+        "max_length",
+        "behind a forced token",
+        "max_new_tokens",
+        "tokens that are never written",
+        "an end",
+        "beams that end",
+        "beams",
+    ],
 )
 def test_by_default_an_answer_is_that_of_transformers(directory: Path, keys: dict[str, Any]) -> None:
     from transformers import T5ForConditionalGeneration
@@ -186,7 +196,9 @@ def test_the_published_file_of_a_bart_is_read(directory: Path) -> None:
         min_length=56, max_length=142, _from_model_config=True, transformers_version="4.27.0.dev0",
     )  # fmt: skip
     llm = load(directory)
-    assert llm.default_params == SamplingParams(temperature=0, max_tokens=140)
+    assert llm.default_params == SamplingParams(
+        temperature=0, max_tokens=140, beam_width=4, early_stopping=True, length_penalty=2.0
+    )
     assert (llm.answer_opening, llm.stop_ids) == ((2, 0), {2})
 
 

@@ -31,7 +31,7 @@ class DraftModel(Drafter):
         if num_tokens < 1:
             raise ConfigError(f"{num_tokens=} is less than 1. Give None for no speculation.")
         self._engine = Engine(model, cache_bytes=cache_bytes, max_requests=max_requests)
-        if not self._engine.scheduler.has_prefix_cache:
+        if not self._engine.scheduler.holdings.has_prefix_cache:
             raise ConfigError(
                 f"a model of the kind {type(model).__name__} with states or a source would have to read everything "
                 "again for every guess. Use a decoder whose layers are all attention, or PromptLookup()."

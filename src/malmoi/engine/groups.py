@@ -59,12 +59,13 @@ class Group:
         """What tells it from other groups."""
         return self.window, self.is_of_source
 
-    def room_for(self, length: int) -> int:
-        """How long a sequence that is alone may become, if no longer than `length`."""
+    def room_for(self, length: int, *, num_sequences: int = 1) -> int:
+        """How long each of so many sequences that are alone may become, if no longer than `length`."""
         needed = num_blocks_held(
             length, block_size=self.block_size, window=self.window, tokens_per_step=self.tokens_per_step
         )
-        return length if needed <= self.num_blocks else self.num_blocks * self.block_size
+        num_blocks = self.num_blocks // num_sequences
+        return length if needed <= num_blocks else num_blocks * self.block_size
 
     def num_missing(self, generation: Generation, table: Table) -> int:
         """How many blocks it lacks for what comes next."""

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from malmoi.core.errors import RequestError
 
 _FORMS = ("json_schema", "regex", "choice", "grammar")
+_OF_DRAWING = ("temperature", "top_p", "top_k", "min_p", "typical_p", "seed")
 OF_TEXT = ("stop", *_FORMS, "script_lock")
 """The parameters that speak of text, which the engine does not know."""
 
@@ -27,7 +28,16 @@ class SamplingParams:
         top_k: of the k likeliest tokens only; 0 keeps all.
         min_p: only tokens at least this fraction as likely as the likeliest one (Nguyen et al. 2024,
             arXiv:2407.01082, section 3); 0 keeps all.
-        n: how many answers, drawn independently; the prompt is computed once. `Generation.siblings` has the others.
+        n: how many answers, drawn independently; the prompt is computed once. `Generation.siblings` has the others. Of
+            a search, the n likeliest that it has found, best first.
+        beam_width: more than 1 searches for the likeliest answers, so many beginnings at a time (`BeamSearch`), and
+            draws nothing: `temperature` is 0 or left out. The tokens are there when the search is over; a stop string
+            cuts what it has found. 1 takes token by token, as `temperature` says.
+        length_penalty: the sum of an answer's log-probabilities is divided by its length to this power, -10 to 10: the
+            more, the longer the answers that a search finds; 0 ranks by the sum.
+        early_stopping: of a search that has found `beam_width` answers. True: it is over. False: as soon as the best
+            beam scores no better than the last of them. "never": as soon as none could, even if it went on to
+            `max_tokens` and lost nothing.
         typical_p: of the tokens whose surprise is nearest to the expected one, the fewest that make up this probability
             (Meister et al. 2022, arXiv:2202.00666, section 4); 1 keeps all.
         max_tokens: at most so many tokens; None means as many as the context has room for.
@@ -77,6 +87,9 @@ class SamplingParams:
     top_k: int = 0
     min_p: float = 0.0
     n: int = 1
+    beam_width: int = 1
+    length_penalty: float = 1.0
+    early_stopping: bool | Literal["never"] = False
     typical_p: float = 1.0
     max_tokens: int | None = None
     min_tokens: int = 0
@@ -127,6 +140,12 @@ class SamplingParams:
         self._check("top_k", 0, 2**31, is_whole=True, note="; 0 keeps every token")
         self._check("min_p", 0, 1)
         self._check("n", 1, 1024, is_whole=True)
+        self._check("beam_width", 1, 1024, is_whole=True)
+        self._check("length_penalty", -10, 10)
+        if not isinstance(self.early_stopping, bool) and self.early_stopping != "never":
+            raise RequestError(
+                f"early_stopping={self.early_stopping!r} is unknown. Give True, False or 'never'."
+            )
         self._check("typical_p", 0.001, 1, note="; 1 keeps every token")
         if self.max_tokens is not None:
             self._check("max_tokens", 1, 2**31, is_whole=True, note=", or None for all that fit the context")
@@ -153,6 +172,8 @@ class SamplingParams:
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
             self._check_strings(name, getattr(self, name), least=least)
         self._check("latin_share", 0, 1)
+        if self.beam_width > 1:
+            self._check_search()
         if isinstance(self.json_schema, Mapping):
             object.__setattr__(self, "json_schema", _json(self.json_schema))
         self._check_form()
@@ -166,6 +187,20 @@ class SamplingParams:
                 raise RequestError(
                     f"logit_bias={{{token!r}: {bias!r}}} is out of range. Give token ids with a number from "
                     "-100 (never) to 100."
+                )
+
+    def _check_search(self) -> None:
+        if self.n > self.beam_width:
+            raise RequestError(
+                f"n={self.n} is more than beam_width={self.beam_width}, which is how many answers a search finds. "
+                "Raise the latter, or lower the former."
+            )
+        defaults = SamplingParams()
+        for name in _OF_DRAWING if self.temperature else ():
+            if getattr(self, name) != getattr(defaults, name):
+                raise RequestError(
+                    f"beam_width={self.beam_width} searches for the likeliest answers, and "
+                    f"{name}={getattr(self, name)!r} is about drawing one. Give temperature=0, or leave it out."
                 )
 
     def _check_strings(self, name: str, strings: Sequence[str], *, least: int) -> None:

@@ -21,6 +21,8 @@ from malmoi.engine.rules import LogitsRule
 if TYPE_CHECKING:
     import torch
 
+    from malmoi.engine.search import BeamSearch
+
 FinishReason = Literal["stop", "length", "abort", "error"]
 """Of a generation: a stop id was chosen; `max_tokens` or the end of the context was reached; the caller gave up; no
 token could be chosen."""
@@ -46,13 +48,23 @@ class Choice(NamedTuple):
     top: tuple[Candidate, ...] = ()
 
 
+class Continuations(NamedTuple):
+    """The tokens that a beam may go on with, likeliest first, and the log-probability that each adds to its total.
+
+    None at all: everything is forbidden.
+    """
+
+    choices: tuple[Choice, ...]
+    logprobs: tuple[float, ...]
+
+
 class Failure(NamedTuple):
     """Why no token could be chosen, and what to do."""
 
     message: str
 
 
-Outcome = Choice | Failure
+Outcome = Choice | Continuations | Failure
 """What a generation gets where a token was to be chosen."""
 
 
@@ -109,6 +121,10 @@ class Request:
         if self.source is not None:
             object.__setattr__(self, "source", tuple(self.source))
 
+    def is_end(self, token: int) -> bool:
+        """Whether an answer ends with this token."""
+        return token in self.stop_ids and not self.params.ignore_eos
+
 
 class Generation:
     """One request on its way through the engine. Read it; only the scheduler changes it.
@@ -116,6 +132,10 @@ class Generation:
     Attributes:
         request: what was asked.
         siblings: the others of the same request, if it asks for `n`. They begin when its prompt has been computed.
+        search: of a beam, and of the first answer that it looks for: what it belongs to. Answers that are searched for
+            have no tokens before it is over.
+        continuations: what a beam may go on with, until all beams of its search know that.
+        score: of an answer that was searched for: what it is ranked by (`BeamSearch`).
         ids: the prompt and, after it, what was generated.
         draft: what somebody guesses to come next; in this step the model looks at it, too (`speculate.py`).
         choices: one for each generated token.
@@ -137,6 +157,9 @@ class Generation:
     def __init__(self, request: Request, *, rank: tuple[int, int] = (0, 0), index: int = 0) -> None:
         self.request, self.rank = request, rank
         self.siblings: list[Generation] = []
+        self.search: BeamSearch | None = None
+        self.continuations: Continuations | None = None
+        self.score: float | None = None
         self.ids = list(request.tokens)
         self.draft: list[int] = []
         self.choices: list[Choice] = []
@@ -186,6 +209,11 @@ class Generation:
         return [g for g in self.siblings if not g.choices and g.finish_reason is None]
 
     @property
+    def beams(self) -> "list[Generation]":
+        """Those that go on in search of it, and of its siblings."""
+        return [] if self.search is None else list(self.search.beams)
+
+    @property
     def tokens(self) -> list[int]:
         """The generated ids, a final stop id included."""
         return self.ids[len(self.request.tokens) :]
@@ -214,6 +242,15 @@ class Generation:
             ahead.rule.advance(token)
         return ahead
 
+    def branch(self) -> "Generation":
+        """Another of the same request that has come as far, and holds nothing of the cache yet."""
+        own = copy(self)
+        own.siblings, own.ids, own.choices = [], list(self.ids), list(self.choices)
+        own.token_times, own.draft, own.keys, own.tables = list(self.token_times), [], list(self.keys), []
+        own.num_computed, own.state_slot, own.continuations = 0, None, None
+        own.rule = None if self.rule is None else self.rule.copy()
+        return own
+
     def twin(self, num_tokens: int) -> "Generation":
         """Another that goes on from here for at most `num_tokens`, drawn by the same numbers: for another model.
 
@@ -221,7 +258,8 @@ class Generation:
         """
         end = len(self.choices) + num_tokens
         least = min(self.request.params.min_tokens, end)
-        own = copy(self)
+        own = self.branch()
+        own.keys = []  # those of the other model's blocks
         own.request = replace(
             self.request,
             attachments=(),
@@ -234,11 +272,12 @@ class Generation:
                 prompt_logprobs=False,
             ),
         )
-        own.siblings, own.ids, own.choices = [], list(self.ids), list(self.choices)
-        own.token_times, own.draft, own.keys, own.tables = list(self.token_times), [], [], []
-        own.num_computed, own.state_slot = 0, None
-        own.rule = None if self.rule is None else self.rule.copy()
         return own
+
+    def become(self, other: "Generation") -> None:
+        """Have what `other` has, which is not to go on (mutates: the scheduler's business)."""
+        self.ids, self.choices, self.token_times = other.ids, other.choices, other.token_times
+        self.prompt_choices, self.num_cached, self.rule = other.prompt_choices, other.num_cached, other.rule
 
     def raise_if_failed(self) -> None:
         """Raise RequestError if it ended because no token could be chosen."""

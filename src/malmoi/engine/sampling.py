@@ -12,10 +12,13 @@ The order of operations, as `transformers` has it where it has them:
 
 Tokens that are equally likely are kept or cut together, so what is kept never depends on how a sort breaks ties. Steps
 1 to 4 are in `penalties.py`. No row's answer depends on another row.
+
+For a beam, steps 1 to 4 are made on log-probabilities, which its search adds up, and the likeliest tokens then are what
+it may go on with; nothing is drawn.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -25,7 +28,7 @@ from torch import Tensor
 
 from malmoi.engine.params import SamplingParams
 from malmoi.engine.penalties import reshape
-from malmoi.engine.request import Candidate, Choice, Failure, Generation
+from malmoi.engine.request import Candidate, Choice, Continuations, Failure, Generation, Outcome
 
 _NOT_FINITE = Failure(
     "the model's logits are not finite numbers. Its weights are damaged, its training diverged, or its precision is "
@@ -43,8 +46,8 @@ LOGITS_IN_CACHE = 2**19
 """A processor takes the rows in groups of about so many logits, 2 MB, which stay in its cache from step to step."""
 
 
-def sample(logits: Float[Tensor, "B V"], generations: Sequence[Generation]) -> list[Choice | Failure]:
-    """Choose the next token of each generation; nothing is changed.
+def sample(logits: Float[Tensor, "B V"], generations: Sequence[Generation]) -> list[Outcome]:
+    """Choose the next token of each generation; nothing is changed. A beam gets `Continuations`.
 
     A row gets a `Failure` where a logit is NaN or infinite, or where steps 1 to 4 leave no token to choose.
     """
@@ -54,20 +57,28 @@ def sample(logits: Float[Tensor, "B V"], generations: Sequence[Generation]) -> l
     return [outcome for group in groups for outcome in _sample(logits[group].float(), generations[group])]
 
 
-def _sample(logits: Float[Tensor, "B V"], generations: Sequence[Generation]) -> list[Choice | Failure]:
+def _sample(logits: Float[Tensor, "B V"], generations: Sequence[Generation]) -> list[Outcome]:
+    is_beam = [generation.request.params.beam_width > 1 for generation in generations]
+    if any(is_beam):
+        of_beams = torch.tensor(is_beam, device=logits.device)[:, None]
+        logits = torch.where(of_beams, logits.log_softmax(dim=-1), logits)
     shaped, failures = reshape(logits, generations)
     is_finite = logits.sum(dim=-1).isfinite().tolist()
     has_choice = is_finite if shaped is logits else shaped.amax(dim=-1).isfinite().tolist()
     for row in range(len(generations)):
         if not is_finite[row]:
             failures[row] = _NOT_FINITE
-        elif not has_choice[row]:
+        elif not has_choice[row] and not is_beam[row]:
             failures.setdefault(row, _NO_CHOICE)
-    sound = [row for row in range(len(generations)) if row not in failures]
-    if failures:
-        logits, shaped = logits[sound], shaped[sound]
-    choices = iter(_choose(logits, shaped, [generations[row] for row in sound]))
-    return [failures.get(row) or next(choices) for row in range(len(generations))]
+    outcomes: dict[int, Outcome] = dict(failures)
+    ways: tuple[Callable[..., Sequence[Outcome]], ...] = (_choose, _continue)
+    for kind, choose in enumerate(ways):
+        rows = [row for row in range(len(generations)) if is_beam[row] == kind and row not in failures]
+        if rows:
+            is_whole = len(rows) == len(generations)
+            of_rows = (logits, shaped) if is_whole else (logits[rows], shaped[rows])
+            outcomes |= zip(rows, choose(*of_rows, [generations[row] for row in rows]), strict=True)
+    return [outcomes[row] for row in range(len(generations))]
 
 
 def _choose(
@@ -80,6 +91,26 @@ def _choose(
     drawn_from = weights(shaped, params)
     tokens = draw(drawn_from, [generation.uniform for generation in generations])
     return [_explain(*row) for row in zip(params, tokens, logits, drawn_from, strict=True)]
+
+
+def _continue(
+    logits: Float[Tensor, "B V"], shaped: Float[Tensor, "B V"], generations: Sequence[Generation]
+) -> list[Continuations]:
+    """What each beam may go on with: enough for all that its search keeps, also if every stop id is among them."""
+    each = []
+    for generation, row, shaped_row in zip(generations, logits, shaped, strict=True):
+        params = generation.request.params
+        count = min(params.beam_width + len(generation.request.stop_ids), len(row))
+        logprobs, tokens = (likeliest.tolist() for likeliest in shaped_row.topk(count))
+        drawn_from = shaped_row.exp()
+        allowed = [(t, p) for t, p in zip(tokens, logprobs, strict=True) if p > -math.inf]
+        each.append(
+            Continuations(
+                tuple(_explain(params, token, row, drawn_from) for token, _ in allowed),
+                tuple(logprob for _, logprob in allowed),
+            )
+        )
+    return each
 
 
 def weights(logits: Float[Tensor, "B V"], params: Sequence[SamplingParams]) -> Float[Tensor, "B V"]:

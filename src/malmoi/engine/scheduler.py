@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from malmoi.core.errors import RequestError
-from malmoi.engine.blocks import BlockPool, Table
-from malmoi.engine.groups import Group, find_prefix
-from malmoi.engine.prefix import extend_keys
-from malmoi.engine.request import Choice, Failure, FinishReason, Generation, Outcome, Request
+from malmoi.engine.admission import Admission
+from malmoi.engine.groups import Group
+from malmoi.engine.holdings import Holdings
+from malmoi.engine.request import Choice, Continuations, Failure, FinishReason, Generation, Outcome, Request
+from malmoi.engine.search import BeamSearch, Step
 from malmoi.engine.speculate import DraftCounts, Drafter
 
 PIECE = 128
@@ -53,23 +53,25 @@ class Scheduler:
     ones overtake, and nobody starves: only those overtake a request that come within so many steps after it.
 
     A generation is admitted when there are blocks for what it has to show first, and takes more whenever it outgrows
-    them. If there are none left, the running one of the highest rank gives all of its blocks back and waits, to be
-    computed again; so it does for a request of lower rank that finds no room. Those that run are therefore always the
-    first by rank. The first of all is never preempted and always fits alone, so it ends; then the next is the first.
+    them (`Holdings`). If there are none left, the running one of the highest rank gives all of its blocks back and
+    waits, to be computed again; so it does for a request of lower rank that finds no room. Those that run are therefore
+    always the first by rank. The first of all is never preempted and always fits alone, so it ends; then the next is
+    the first.
 
-    What was computed stays findable by its content until the memory is needed. Whoever begins, or begins again, takes
-    over the longest beginning that is there, but for the last of its ids, whose logits it needs.
+    Whoever begins, or begins again, takes over the longest beginning that is in the cache, but for the last of its ids,
+    whose logits it needs.
 
     Decoding goes before prompts, so a long prompt never holds up the answers that are being written.
 
-    Whoever runs also owns one slot for the states of recurrent layers; there are as many as may run at a time.
+    A beam is scheduled as any other generation, and then waits, without a token to show, until all beams of its search
+    have come as far. All of them have one rank, and fit when they are alone, so the first search goes on.
 
     With `has_fixed_pieces` it shows the ids of a generation in the same pieces whatever else runs (`_num_shown`); then
     a step must have room for a `PIECE` beside a token of every request.
 
     A source is read whole, in the first step of its generation and beside its first ids, and its keys and values stay
-    in a group of their own. `check` lets in no source that could find no room beside decoding, so it waits for prompts
-    before it, never for ever.
+    in a group of their own. `admission` lets in no source that could find no room beside decoding, so it waits for
+    prompts before it, never for ever.
 
     >>> scheduler = Scheduler(
     ...     groups=[Group(num_blocks=8, block_size=4, tokens_per_step=6)],
@@ -93,74 +95,29 @@ class Scheduler:
         has_prefix_cache: bool = True,
         has_fixed_pieces: bool = False,
     ) -> None:
-        self.groups = tuple(groups)
         self.tokens_per_step = tokens_per_step
         self.max_requests = max_requests
-        self.context_length = context_length
-        self.source_length = source_length  # the longest that the encoder takes; 0: there is no encoder
-        self.has_prefix_cache = has_prefix_cache and bool(groups)
         self.has_fixed_pieces = has_fixed_pieces
-        self.length_limit = min(
-            [context_length, *(g.room_for(context_length) for g in groups if not g.is_of_source)]
+        self.admission = Admission(
+            groups=tuple(groups),
+            tokens_per_step=tokens_per_step,
+            max_requests=max_requests,
+            context_length=context_length,
+            source_length=source_length,
         )
-        self.state_slots = BlockPool(max_requests)
+        self.length_limit = self.admission.length_limit()
+        self.holdings = Holdings(groups, num_slots=max_requests, has_prefix_cache=has_prefix_cache)
         self.running: list[Generation] = []  # by rank, as those that wait
         self.waiting: list[Generation] = []
         self.drafts = DraftCounts()
         self._num_steps = self._num_added = 0
-        self._state_copies: dict[int, int] = {}
 
     @property
     def num_blocks_in_use(self) -> int:
-        """Of all groups together; what is only findable is not in use."""
-        return sum(group.pool.num_in_use for group in self.groups)
-
-    def check(self, request: Request) -> None:
-        """Raise RequestError if `request` could never be served."""
-        length = len(request.tokens)
-        if length == 0:
-            raise RequestError("the prompt is empty. Give at least one token.")
-        for limit, what in (
-            (self.context_length, "the model's context"),
-            (self.length_limit, "the cache (the engine's cache_bytes)"),
-        ):
-            if length >= limit:
-                raise RequestError(
-                    f"the prompt has {length} tokens, but {what} has room for {limit}, the answer included. "
-                    f"Shorten the prompt to {limit - 1} tokens or fewer."
-                )
-        if type(request.priority) is not int:
-            raise RequestError(
-                f"priority={request.priority!r} is no whole number. Give one; lower goes first."
-            )
-        _check_attachments(request)
-        self._check_source(request.source)
-
-    def _check_source(self, source: Sequence[int] | None) -> None:
-        if not self.source_length:
-            if source is not None:
-                raise RequestError("this model has no encoder to read a source. Put it into the prompt.")
-            return
-        if not source:
-            raise RequestError(
-                "this model's encoder has nothing to read. Give a source of at least one token."
-            )
-        for limit, what in (
-            (self.source_length, "the model's encoder"),
-            *(
-                (g.room_for(len(source)), "the cache (the engine's cache_bytes)")
-                for g in self.groups
-                if g.is_of_source
-            ),
-            (self.tokens_per_step - self.max_requests, "a step (the engine's tokens_per_step)"),
-        ):
-            if len(source) > limit:
-                raise RequestError(
-                    f"the source has {len(source)} tokens, but {what} has room for {limit}. Shorten it."
-                )
+        return self.holdings.num_blocks_in_use
 
     def add(self, request: Request) -> Generation:
-        """Queue a request that `check` has let in."""
+        """Queue a request that `admission` has let in."""
         arrival = self._num_steps + PATIENCE * request.priority
         generation, *siblings = (
             Generation(request, rank=(arrival, self._num_added + index), index=index)
@@ -168,7 +125,14 @@ class Scheduler:
         )
         self._num_added += request.params.n
         generation.siblings = siblings
-        insort(self.waiting, generation, key=_rank)
+        first = generation
+        if (num_beams := request.params.beam_width) > 1:
+            room = self.admission.length_limit(num_beams=num_beams) - len(request.tokens)
+            generation.search = BeamSearch(
+                [generation, *siblings], max_tokens=min(room, request.params.max_tokens or room)
+            )
+            [first] = generation.beams
+        insort(self.waiting, first, key=_rank)
         return generation
 
     def adopt(self, generation: Generation) -> None:
@@ -178,20 +142,18 @@ class Scheduler:
         insort(self.waiting, generation, key=_rank)
 
     def abort(self, generation: Generation) -> None:
-        """End a generation now and free its blocks, and with it the siblings that wait for its prompt.
+        """End a generation now and free its blocks, and with it the siblings that wait for its prompt, or its search.
 
         One that has ended stays as it is.
         """
         if generation.finish_reason is None:
-            for sibling in generation.unborn:
-                self._finish(sibling, "abort")
-            self._finish(generation, "abort")
+            for one in (*generation.unborn, *generation.beams, generation):
+                self._finish(one, "abort")
 
     def schedule(self) -> Plan:
         """What the model sees now. Mutates: blocks change hands."""
         self._num_steps += 1
-        copies: list[dict[int, int]] = [{} for _ in self.groups]
-        self._grow(copies)
+        self._grow()
         self._admit()
         room = self.tokens_per_step
         counts = {}
@@ -200,7 +162,7 @@ class Scheduler:
             if count > 0:
                 counts[generation] = count
                 room -= count + generation.num_source_pending
-        state_copies, self._state_copies = self._state_copies, {}
+        copies, state_copies = self.holdings.take_copies()
         return Plan(counts=counts, copies=copies, state_copies=state_copies)
 
     def update(
@@ -219,6 +181,8 @@ class Scheduler:
         for generation, new in scores.items():
             generation.prompt_choices[generation.num_computed :] = new
         for generation, count in plan.counts.items():
+            if generation.finish_reason is not None:  # a beam whose search has just failed with another
+                continue
             draft, generation.draft = generation.draft, []
             first, *further = outcomes.get(generation, (None,))
             self._count(generation, count - len(draft), first)
@@ -234,20 +198,18 @@ class Scheduler:
                 self.drafts.num_accepted += 1
                 self._count(generation, 1, outcome)
                 self._take(generation, outcome)
-            for group, table in zip(self.groups, generation.tables, strict=False):  # none if it has ended
-                if draft and not group.is_of_source:
-                    group.cut(table, generation.num_computed)
-                group.roll(table, generation.num_computed)
+            if generation.finish_reason is None:
+                self.holdings.trim(generation, has_drafted=bool(draft))
 
     def draft(self, plan: Plan, drafter: Drafter) -> None:
         """Let those that decode show what `drafter` guesses, too, as far as there is room (mutates plan and blocks).
 
         Nobody gives way for a guess: it gets what is left of the step's tokens and of the blocks, and `update` gives
-        back the blocks that it did not need.
+        back the blocks that it did not need. A beam has none.
         """
         limits = {}
         for generation, count in plan.counts.items():
-            if count == generation.num_pending == 1 and generation.choices:
+            if count == generation.num_pending == 1 and generation.choices and generation.search is None:
                 max_tokens = generation.request.params.max_tokens
                 limit = self.length_limit - len(generation.ids) - 1  # behind the last id one more is chosen
                 if max_tokens is not None:
@@ -259,31 +221,23 @@ class Scheduler:
             return
         guesses = drafter.propose({generation: min(limit, room) for generation, limit in limits.items()})
         for generation, guess in guesses.items():
-            tables = [
-                (group, table)
-                for group, table in zip(self.groups, generation.tables, strict=True)
-                if not group.is_of_source
-            ]
-            extensible = [group.num_extensible(generation, table) for group, table in tables]
-            generation.draft = list(guess[: min(limits[generation], room, *extensible)])
-            if generation.draft:
-                for group, table in tables:
-                    group.extend(table, len(generation.ids) + len(generation.draft))
-                plan.counts[generation] = 1 + len(generation.draft)
-                room -= len(generation.draft)
-                self.drafts.num_proposed += len(generation.draft)
+            length = self.holdings.extend_for_draft(generation, min(len(guess), limits[generation], room))
+            if length > 0:
+                generation.draft = list(guess[:length])
+                plan.counts[generation] = 1 + length
+                room -= length
+                self.drafts.num_proposed += length
 
     def preempt_all(self) -> None:
         """Make every generation compute its cache again, but for what is findable in it."""
         while self.running:
             self._preempt(self.running[-1])
-        self._state_copies = {}
+        self.holdings.take_copies()  # nobody is left to whom they belong
 
     def forget(self) -> None:
         """Make every generation compute all of its cache again: what is in it is no longer true."""
         self.preempt_all()
-        for group in self.groups:
-            group.pool.forget()
+        self.holdings.forget()
 
     def _num_shown(self, generation: Generation, room: int) -> int:
         """How many pending ids are shown where there is room for so many.
@@ -291,43 +245,21 @@ class Scheduler:
         In fixed pieces each id is always shown beside the same ones: those of the prompt up to the next multiple of
         `PIECE`, those behind it one at a time, also where they are shown again. A piece that does not fit waits.
         """
-        if not self.has_fixed_pieces:
+        if not self.has_fixed_pieces or not generation.num_pending:
             return min(generation.num_pending, room)
         begin, num_prompt = generation.num_computed, len(generation.request.tokens)
         piece = min(PIECE - begin % PIECE, num_prompt - begin) if begin < num_prompt else 1
         return piece if piece <= room else 0
 
-    def _grow(self, copies: list[dict[int, int]]) -> None:
+    def _grow(self) -> None:
         for generation in list(self.running):
-            while generation in self.running and not self._extend(generation, copies):
+            while generation in self.running and not self.holdings.extend(generation):
                 self._preempt(self.running[-1])
-
-    def _extend(self, generation: Generation, copies: list[dict[int, int]]) -> bool:
-        """Give a generation what it lacks for its next step, if all of it is there.
-
-        Into a block that others hold, too, it must not write: it gets a copy, and they keep the block.
-        """
-        tables = list(zip(self.groups, generation.tables, strict=True))
-        places = [group.shared_place(generation, table) for group, table in tables]
-        missing = [group.num_missing(generation, table) for group, table in tables]
-        if any(
-            count + (place is not None) > group.pool.num_free
-            for count, place, group in zip(missing, places, self.groups, strict=True)
-        ):
-            return False
-        for (group, table), place, count, copy in zip(tables, places, missing, copies, strict=True):
-            if place is not None:
-                [own] = group.pool.allocate(1)
-                copy[own] = table.blocks[place]
-                group.pool.free([table.blocks[place]])
-                table.blocks[place] = own
-            table.blocks += group.pool.allocate(count)
-        return True
 
     def _admit(self) -> None:
         while self.waiting:
             first = self.waiting[0]
-            if len(self.running) < self.max_requests and self._begin(first):
+            if len(self.running) < self.max_requests and self.holdings.begin(first):
                 del self.waiting[0]
                 insort(self.running, first, key=_rank)
             elif self.running and self.running[-1].rank > first.rank:
@@ -335,53 +267,11 @@ class Scheduler:
             else:
                 break
 
-    def _begin(self, generation: Generation) -> bool:
-        """Give a generation its first blocks, if all are there: those found in the cache, and those it lacks."""
-        generation.num_computed, generation.tables = self._find_prefix(generation)
-        tables = list(zip(self.groups, generation.tables, strict=True))
-        missing = [group.num_missing(generation, table) for group, table in tables]
-        if any(
-            count + sum(map(group.pool.is_free, table.blocks)) > group.pool.num_free
-            for count, (group, table) in zip(missing, tables, strict=True)
-        ):
-            generation.num_computed, generation.tables = 0, []
-            return False
-        for count, (group, table) in zip(missing, tables, strict=True):
-            group.pool.share(table.blocks)
-            table.blocks += group.pool.allocate(count)
-        [generation.state_slot] = self.state_slots.allocate(1)
-        if not generation.choices:
-            generation.num_cached = generation.num_computed
-        return True
-
-    def _find_prefix(self, generation: Generation) -> tuple[int, list[Table]]:
-        if not self.has_prefix_cache or generation.is_scoring:
-            return 0, [Table() for _ in self.groups]
-        block_size = self.groups[0].block_size
-        extend_keys(generation.keys, generation.request, generation.ids, block_size=block_size)
-        num_blocks, tables = find_prefix(
-            self.groups, generation.keys[: (len(generation.ids) - 1) // block_size]
-        )
-        return num_blocks * block_size, tables
-
     def _count(self, generation: Generation, num_new: int, outcome: Outcome | None) -> None:
         """So many more ids are computed; what came of it says whether others may use them."""
         generation.num_computed += num_new
-        if self.has_prefix_cache and not isinstance(outcome, Failure):
-            self._remember(generation, num_new)
-
-    def _remember(self, generation: Generation, num_new: int) -> None:
-        """Make the blocks findable that the last `num_new` ids have filled."""
-        block_size = self.groups[0].block_size
-        filled = range(
-            (generation.num_computed - num_new) // block_size, generation.num_computed // block_size
-        )
-        if not filled:
-            return
-        extend_keys(generation.keys, generation.request, generation.ids, block_size=block_size)
-        for group, table in zip(self.groups, generation.tables, strict=True):
-            for number in filled:
-                group.pool.remember(table.blocks[number - table.first], generation.keys[number])
+        if not isinstance(outcome, Failure):
+            self.holdings.remember(generation, num_new)
 
     def _fork(self, generation: Generation, sibling: Generation) -> None:
         """Let `sibling` go on from where `generation` is, with the same blocks; without room, from the beginning."""
@@ -389,65 +279,78 @@ class Scheduler:
         sibling.prompt_choices = generation.prompt_choices
         if len(self.running) == self.max_requests:
             insort(self.waiting, sibling, key=_rank)
-            return
-        sibling.num_computed = generation.num_computed
-        for group, table in zip(self.groups, generation.tables, strict=True):
-            group.pool.share(table.blocks)
-            sibling.tables.append(Table(table.first, list(table.blocks)))
-        [sibling.state_slot] = self.state_slots.allocate(1)
-        assert generation.state_slot is not None, "it runs"
-        self._state_copies[sibling.state_slot] = generation.state_slot
-        insort(self.running, sibling, key=_rank)
+        else:
+            self.holdings.fork(generation, sibling)
+            insort(self.running, sibling, key=_rank)
 
     def _take(self, generation: Generation, outcome: Outcome | None) -> None:
-        if isinstance(outcome, Failure):
+        if search := generation.search:
+            if isinstance(outcome, Failure):
+                self._end(search, outcome.message)
+            elif isinstance(outcome, Continuations):
+                generation.continuations = outcome
+                if search.is_ready:
+                    self._advance(search)
+        elif isinstance(outcome, Failure):
             generation.error = outcome.message
             self._finish(generation, "error")
-        elif outcome is not None:
+        elif isinstance(outcome, Choice):
             generation.append(outcome)
             if reason := self._finish_reason(generation):
                 self._finish(generation, reason)
 
+    def _advance(self, search: BeamSearch) -> None:
+        """Let the beams go on that the search decides for; one that goes on in several ways is forked."""
+        steps = search.advance()
+        if not steps:
+            self._end(search)
+            return
+        for beam in set(search.beams) - {step.beam for step in steps}:
+            self._finish(beam, "abort")
+        heirs: dict[Generation, Step] = {}
+        for step in steps:
+            heir = step.beam
+            if heir in heirs:
+                heir = step.beam.branch()
+                self._fork(step.beam, heir)
+            heirs[heir] = step
+        for heir, step in heirs.items():
+            heir.append(step.choice)
+            heir.continuations = None
+        search.beams = {heir: step.total for heir, step in heirs.items()}
+
+    def _end(self, search: BeamSearch, error: str | None = None) -> None:
+        """Hand out what was found to those who still want it; with an error, that to all."""
+        for beam in search.beams:
+            self._finish(beam, "abort")
+        for number, answer in enumerate(search.answers):
+            if answer.finish_reason is not None:
+                continue
+            if error is None and number < len(search.found):
+                found = search.found[number]
+                answer.become(found.generation)
+                answer.score = found.score
+                self._finish(answer, found.reason)
+            else:
+                answer.error = error or search.why_too_few()
+                self._finish(answer, "error")
+
     def _preempt(self, generation: Generation) -> None:
-        self._release(generation)
-        generation.num_computed = 0
+        self.running.remove(generation)
+        self.holdings.release(generation)
+        generation.num_computed, generation.continuations = 0, None
         insort(self.waiting, generation, key=_rank)
 
     def _finish(self, generation: Generation, reason: FinishReason) -> None:
         generation.finish_reason = reason
-        if generation in self.waiting:
-            self.waiting.remove(generation)
-        self._release(generation)
-
-    def _release(self, generation: Generation) -> None:
-        for group, table in zip(self.groups, generation.tables, strict=False):  # none if it does not run
-            group.pool.free(table.blocks)
-        generation.tables, generation.draft = [], []
-        if generation.state_slot is not None:
-            self.state_slots.free([generation.state_slot])
-            generation.state_slot = None
-        if generation in self.running:
-            self.running.remove(generation)
+        self.holdings.release(generation)
+        for line in (self.running, self.waiting):
+            if generation in line:
+                line.remove(generation)
 
     def _finish_reason(self, generation: Generation) -> FinishReason | None:
         params = generation.request.params
-        if generation.ids[-1] in generation.request.stop_ids and not params.ignore_eos:
+        if generation.request.is_end(generation.ids[-1]):
             return "stop"
         is_full = len(generation.ids) >= self.length_limit
         return "length" if is_full or len(generation.choices) == params.max_tokens else None
-
-
-def _check_attachments(request: Request) -> None:
-    free_from = 0
-    for attachment in request.attachments:
-        if type(attachment.start) is not int:
-            raise RequestError(
-                f"an attachment starts at {attachment.start!r}. Give the number of a token, an int."
-            )
-        if not free_from <= attachment.start < attachment.end <= len(request.tokens):
-            raise RequestError(
-                f"an attachment is to stand at the tokens {attachment.start} to {attachment.end - 1}, but there are "
-                f"{len(request.tokens)} tokens, and those before {free_from} are taken. Give attachments in order, "
-                "each as many features as it has places."
-            )
-        free_from = attachment.end

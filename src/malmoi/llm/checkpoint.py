@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from malmoi.core.errors import CheckpointError, ConfigError, RequestError
 from malmoi.core.files import read_json
 from malmoi.engine import SamplingParams
-from malmoi.llm.llm import LLM, named_token
+from malmoi.llm.llm import LLM
+from malmoi.llm.request_builder import named_token
 from malmoi.models import load_model
 from malmoi.models.checkpoint import Dtype
 from malmoi.nn.stack import Decoder, Encoder, EncoderDecoder, Model
@@ -32,13 +33,19 @@ _SAMPLING_KEYS = {
 }
 """The keys of generation_config.json that `SamplingParams` has a field for. What has none is passed over:
 
-num_beams, num_beam_groups, length_penalty, early_stopping, diversity_penalty: how to search for a likelier answer
-    than the greedy one. There is no search here, and what is found without is an answer of the same model.
+num_beam_groups, diversity_penalty: how to search for answers that differ. The search here finds the likeliest.
 no_repeat_ngram_size, encoder_no_repeat_ngram_size, encoder_repetition_penalty, min_length, begin_suppress_tokens,
 sequence_bias, epsilon_cutoff, eta_cutoff: taste, which makes some answers better.
 forced_eos_token_id: what stands where an answer is cut off; here it is cut off, and `finish_reason` says so.
 max_length of a decoder: of prompt and answer together, which depends on the prompt; the context bounds it anyway.
 """
+
+_SEARCH_KEYS = {
+    "num_beams": "beam_width",
+    "length_penalty": "length_penalty",
+    "early_stopping": "early_stopping",
+}
+"""More of them, read where nothing is drawn: to draw the beams of a search is passed over."""
 
 
 def load(
@@ -52,9 +59,9 @@ def load(
     `dtype=None` keeps the precision of the file; "bf16", "fp32", "int8" and "int4" are others (`models.load_model`).
     Weights in bf16 are laid out for this processor where that is faster (`nn.packed.prepack`). Stop ids are those of
     generation_config.json, else of config.json, else the tokenizer's; default parameters those of
-    generation_config.json, as far as there is no search in them. Without `do_sample` a decoder samples and an
-    encoder-decoder is greedy. The latter's answers begin with decoder_start_token_id, else bos_token_id, and
-    forced_bos_token_id, as in `transformers`.
+    generation_config.json. Without `do_sample` and `num_beams` a decoder samples and an encoder-decoder is greedy. The
+    latter's answers begin with decoder_start_token_id, else bos_token_id, and forced_bos_token_id, as in
+    `transformers`; a search does not count them into an answer's length.
     `engine_options` are arguments of `Engine` by name, such as `{"max_requests": 4}`.
     Raises CheckpointError, ConfigError, TokenizerError or HubError, each saying what to do.
 
@@ -162,17 +169,25 @@ def _stop_ids(generation: _Keys, config: _Keys, tokenizer: Tokenizer) -> frozens
 def _default_params(generation: _Keys, opening: Sequence[int]) -> SamplingParams:
     """How to sample; `opening` is what an answer of an encoder-decoder begins with, nothing for a decoder."""
     params = SamplingParams(logit_bias=dict.fromkeys(_forbidden(generation), -100.0))
-    for key, name in _SAMPLING_KEYS.items():
+    params = _taken(params, generation, _SAMPLING_KEYS)
+    if opening and params.max_tokens is None and "max_length" in generation.values:
+        length = generation.take("max_length", int, 0)
+        params = generation.into(params, "max_length", max_tokens=length - len(opening))
+    has_search = generation.take("num_beams", int, 1) > 1
+    if generation.take("do_sample", bool, not opening and not has_search):
+        return params
+    return _taken(replace(params, temperature=0.0), generation, _SEARCH_KEYS)
+
+
+def _taken(params: SamplingParams, generation: _Keys, names: Mapping[str, str]) -> SamplingParams:
+    """`params` with the fields that the file's keys give. Raises CheckpointError for a value out of its range."""
+    for key, name in names.items():
         if key in generation.values:
             value = generation.values[key]
             params = generation.into(
                 params, key, **{name: tuple(value) if isinstance(value, list) else value}
             )
-    if opening and params.max_tokens is None and "max_length" in generation.values:
-        length = generation.take("max_length", int, 0)
-        params = generation.into(params, "max_length", max_tokens=length - len(opening))
-    is_drawn = generation.take("do_sample", bool, not opening)
-    return params if is_drawn else replace(params, temperature=0.0)
+    return params
 
 
 def _forbidden(generation: _Keys) -> list[int]:
