@@ -1,5 +1,6 @@
 """Laws of llm/text_encoder.py and pooling.py: the vectors and labels of transformers, from the same directory."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ import transformers
 from torch import Tensor
 
 from malmoi.core.errors import CheckpointError, ConfigError, RequestError
-from malmoi.llm import TextEncoder, text_encoder
+from malmoi.engine import AsyncPoolEngine
+from malmoi.llm import TextEncoder
 from malmoi.llm.pooling import Pooling, read_pooling, write_pooling
 from malmoi.models import build_model, initialise, save_model
 from malmoi.models.bert import BertConfig
@@ -109,13 +111,11 @@ def test_scores_are_what_the_problem_says(
     assert_close(torch.tensor([list(one.scores.values()) for one in found]), of_logits(out.logits))
 
 
-def test_how_texts_are_cut_into_forwards_changes_nothing(
-    make_directory: MakeDirectory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_how_texts_are_cut_into_forwards_changes_nothing(make_directory: MakeDirectory) -> None:
     encoder = TextEncoder.load(make_directory(BertConfig(**SHAPE)))
     together = encoder.embed(TEXTS)
-    monkeypatch.setattr(text_encoder, "TOKENS_PER_FORWARD", 40)
-    assert_close(encoder.embed(TEXTS), together)
+    in_parts = TextEncoder(encoder.model, encoder.tokenizer, tokens_per_step=40)
+    assert_close(in_parts.embed(TEXTS), together)
     assert_close(torch.cat([encoder.embed([text]) for text in TEXTS]), together)
     assert encoder.embed([]).shape == (0, 32)
 
@@ -132,6 +132,42 @@ def test_the_directory_may_allow_less_than_the_model(make_directory: MakeDirecto
     write_pooling(directory, Pooling(max_tokens=8), hidden_size=32)
     with pytest.raises(RequestError, match="the model reads 1 to 8"):
         TextEncoder.load(directory).embed(["a" * 7])
+
+
+def test_requests_of_many_clients_get_what_they_get_alone(make_directory: MakeDirectory) -> None:
+    """Vectors, labels of a text and labels of a pair, read side by side."""
+    encoder = TextEncoder.load(make_directory(BertConfig(**SHAPE, head="sequence", labels=LABELS)))
+    pair = (TEXTS[0], TEXTS[1])
+    vectors, labels = encoder.embed(TEXTS), encoder.classify([*TEXTS, pair])
+
+    async def main() -> None:
+        async with AsyncPoolEngine(encoder.engine) as engine:
+            to_embed = [engine.pool(encoder.embedding_request(text)) for text in TEXTS]
+            to_classify = [
+                engine.pool(encoder.classification_request(text, priority=-1)) for text in (*TEXTS, pair)
+            ]
+            found = await asyncio.gather(*to_embed, *to_classify)
+        assert_close(torch.stack(found[: len(TEXTS)]), vectors)
+        for scores, wanted in zip(found[len(TEXTS) :], labels, strict=True):
+            assert encoder.classification(scores).scores == pytest.approx(dict(wanted.scores))
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def test_a_request_that_cannot_be_made_says_so(make_directory: MakeDirectory) -> None:
+    encoder = TextEncoder.load(make_directory(BertConfig(**SHAPE)))
+    with pytest.raises(RequestError, match="the text has 92 tokens, but the model reads 1 to 64"):
+        encoder.embedding_request("가" * 30)
+    with pytest.raises(ConfigError, match="no classifier of texts"):
+        encoder.classification_request("가")
+
+
+def test_numbers_that_are_not_finite_are_no_vector(make_directory: MakeDirectory) -> None:
+    encoder = TextEncoder.load(make_directory(BertConfig(**SHAPE)))
+    with torch.no_grad():
+        next(encoder.model.blocks[0].parameters()).fill_(torch.inf)
+    with pytest.raises(RequestError, match="is not finite. Its weights are damaged"):
+        encoder.embed(TEXTS)
 
 
 def test_what_cannot_classify_or_embed_says_so(make_directory: MakeDirectory, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterable, Sequence
 from malmoi.core.errors import ConfigError, RequestError
 from malmoi.core.memory import keep_freed_memory
 from malmoi.engine.groups import Group, Kind, num_blocks_held
+from malmoi.engine.ids import check_ids
 from malmoi.engine.params import SamplingParams
 from malmoi.engine.request import Choice, Generation, Request
 from malmoi.engine.runner import Runner
@@ -254,17 +255,7 @@ class Engine:
             ("logit_bias", request.params.logit_bias),
             ("stop_ids", request.stop_ids if request.params.min_tokens else ()),
         ):
-            for token in ids:
-                if type(token) is not int:
-                    raise RequestError(
-                        f"{where} has {token!r}, of the type {type(token).__name__}. Give ids as ints; of an array or "
-                        "a tensor, `.tolist()` makes them."
-                    )
-                if not 0 <= token < vocab_size:
-                    raise RequestError(
-                        f"{where} has the id {token}, outside of the model's vocabulary, 0 to {vocab_size - 1}. "
-                        "Check that tokenizer and model belong together."
-                    )
+            check_ids(where, ids, vocab_size=vocab_size)
         forbidden = [token for token, bias in request.params.logit_bias.items() if bias == -100]
         if len(forbidden) == vocab_size:
             raise RequestError(
@@ -276,7 +267,7 @@ class Engine:
                 "or a rule, or use LLM."
             )
         self._check_features(request)
-        self.scheduler.check(request)
+        self.scheduler.admission.check(request)
 
     def _check_features(self, request: Request) -> None:
         if not request.attachments:

@@ -1,35 +1,33 @@
 """`TextEncoder`: texts in, vectors or labels out. What `LLM` is to decoders, to BERT and its kin.
 
-    texts -> encode_framed -> packed rows -> Encoder -> pooling -> vectors
-                                                     -> head    -> labels
+    texts -> encode_framed -> PoolRequest -> PoolEngine -> pooling -> vectors
+                                                        -> head    -> labels
 
-Texts of any lengths lie end to end in one row, so nothing is padded. Read next: `pooling.py`, `nn/heads.py`.
+Texts of any lengths lie end to end in one row, so nothing is padded. Read next: `engine/pool_engine.py`, which puts
+them there; `pooling.py`, `nn/heads.py`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from malmoi.core.errors import ConfigError, RequestError
+from malmoi.engine.pool_engine import PoolEngine
+from malmoi.engine.pool_request import PoolRequest, Read
 from malmoi.llm.pooling import Pooling, read_pooling
 from malmoi.models import load_model, require_kind
 from malmoi.models.bert_shape import BertShape
-from malmoi.nn.context import Context
 from malmoi.nn.heads import first_of_each
 from malmoi.nn.stack import Encoder
 from malmoi.text.tokenizer import Tokenizer
 from malmoi.weights.hub import resolve
 
-TOKENS_PER_FORWARD = 8192  # bounds the memory, whatever the number of texts
-
-Framed = tuple[list[int], list[int]]
-"""A text's ids, and for each which of two texts it is of."""
-Read = Callable[[Tensor, Sequence[int]], Tensor]
-"""From the states of texts end to end, and their lengths, to one row a text."""
+Text = str | tuple[str, str]
+"""One, or two that are read together."""
 
 
 @dataclass(frozen=True)
@@ -57,24 +55,39 @@ class Classification:
 
 
 class TextEncoder:
-    """An encoder with its tokenizer.
+    """An encoder with its tokenizer, and the engine that runs it. One thread at a time.
+
+    Many callers at once: `embedding_request` and `classification_request` are for an `AsyncPoolEngine` over `engine`,
+    which reads together whatever has come.
 
     Args:
         model: a BERT or RoBERTa.
         tokenizer: the one that it was trained with.
         pooling: how a text's states become one vector.
+        tokens_per_step: the most tokens that the model sees at once, as `PoolEngine` has it.
 
     >>> encoder = malmoi.TextEncoder.load("out/classify/model")          # doctest: +SKIP
     >>> encoder.classify(["정말 재밌게 봤어요", "돈이 아깝다"])[0].label       # doctest: +SKIP
     '긍정'
     """
 
-    def __init__(self, model: Encoder, tokenizer: Tokenizer, *, pooling: Pooling | None = None) -> None:
+    def __init__(
+        self,
+        model: Encoder,
+        tokenizer: Tokenizer,
+        *,
+        pooling: Pooling | None = None,
+        tokens_per_step: int | None = None,
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.pooling = pooling or Pooling()
-        limit = self.pooling.max_tokens
-        self.max_tokens = model.max_positions if limit is None else min(limit, model.max_positions)
+        self.engine = PoolEngine(model, tokens_per_step=tokens_per_step)
+        self.max_tokens = min(
+            length
+            for length in (self.pooling.max_tokens, model.max_positions, self.engine.tokens_per_step)
+            if length is not None
+        )
 
     @classmethod
     def load(cls, path_or_hub_id: str | Path, *, dtype: torch.dtype = torch.float32) -> "TextEncoder":
@@ -89,56 +102,65 @@ class TextEncoder:
     def embed(self, texts: Sequence[str]) -> Float[Tensor, "B D"]:
         """One vector a text, in fp32 and in their order; the nearer in meaning, the nearer their cosine is to 1.
 
-        Raises RequestError for a text that is longer than the model can read: nothing is cut off.
+        Raises RequestError for a text that is longer than the model can read, since nothing is cut off, and for one of
+        which it makes numbers that are not finite.
         """
         vectors = self._each(texts, self.pooling)
-        return torch.cat(vectors) if vectors else torch.zeros(0, self.model.config.hidden_size)
+        return torch.stack(vectors) if vectors else torch.zeros(0, self.model.config.hidden_size)
 
-    def classify(self, texts: Sequence[str | tuple[str, str]]) -> list[Classification]:
+    def classify(self, texts: Sequence[Text]) -> list[Classification]:
         """What the model's head says of each text or pair of texts, in their order.
 
         Raises ConfigError for a model without a classifier, RequestError as `embed` does.
         """
-        config, head = self.model.config, self.model.head
-        if not isinstance(config, BertShape) or config.head != "sequence" or head is None:
+        self._require_classifier()
+        scores = self._each(texts, self._scores)
+        return list(map(self._classification, torch.stack(scores).tolist())) if scores else []
+
+    def embedding_request(self, text: str, *, priority: int = 0) -> PoolRequest:
+        """For an engine: what `embed` asks for one text. Its result is the vector. Raises as `embed` does."""
+        return self._request("the text", text, self.pooling, priority=priority)
+
+    def classification_request(self, text: Text, *, priority: int = 0) -> PoolRequest:
+        """For an engine: what `classify` asks for one text; `classification` reads its result. Raises as that does."""
+        self._require_classifier()
+        return self._request("the text", text, self._scores, priority=priority)
+
+    def classification(self, scores: Float[Tensor, " labels"]) -> Classification:
+        """The labels to what a `classification_request` has brought."""
+        return self._classification(scores.tolist())
+
+    def _classification(self, scores: Sequence[float]) -> Classification:
+        return Classification(dict(zip(self.model.config.labels, scores, strict=True)))
+
+    def _each(self, texts: Sequence[Text], read: Read) -> list[Tensor]:
+        return self.engine.pool(
+            [self._request(f"text {number}", text, read) for number, text in enumerate(texts)]
+        )
+
+    def _request(self, which: str, text: Text, read: Read, *, priority: int = 0) -> PoolRequest:
+        ids, types = self.tokenizer.encode_framed(*([text] if isinstance(text, str) else text))
+        if not 0 < len(ids) <= self.max_tokens:
+            raise RequestError(
+                f"{which} has {len(ids)} tokens, but the model reads 1 to {self.max_tokens}. "
+                f"{'Shorten it or cut it into several' if ids else 'Give it some text'}."
+            )
+        has_types = self.engine.num_types > 1  # RoBERTa knows one type, whatever the tokenizer says
+        return PoolRequest(tokens=ids, read=read, token_types=types if has_types else None, priority=priority)
+
+    def _require_classifier(self) -> None:
+        config = self.model.config
+        if not isinstance(config, BertShape) or config.head != "sequence" or self.model.head is None:
             raise ConfigError(
                 "this model has no classifier of texts. Load a ...ForSequenceClassification, or make one: "
                 "malmoi train classify."
             )
 
-        def scores(hidden: Tensor, lengths: Sequence[int]) -> Tensor:
-            # The head reads a text's first token and no other.
-            logits: Tensor = head(first_of_each(hidden, lengths)[:, None], None)
-            return _scores(logits.float(), config.problem_type)
-
-        return [
-            Classification(dict(zip(config.labels, row, strict=True)))
-            for part in self._each(texts, scores)
-            for row in part.tolist()
-        ]
-
-    def _each(self, texts: Sequence[str | tuple[str, str]], read: Read) -> list[Tensor]:
-        """What `read` makes of the states of the texts, of as many at a time as fit into one forward."""
-        framed = [self._framed(number, text) for number, text in enumerate(texts)]
-        with torch.inference_mode():
-            return [read(self._states(pack), [len(ids) for ids, _ in pack]) for pack in _packs(framed)]
-
-    def _states(self, pack: Sequence[Framed]) -> Float[Tensor, "1 T D"]:
-        device = self.model.device
-        lengths = [len(ids) for ids, _ in pack]
-        context = Context.packed(lengths, specs=self.model.cache_specs(), device=device)
-        if self.model.config.num_types > 1:  # RoBERTa knows one type, whatever the tokenizer says
-            context = replace(context, token_types=_row(types for _, types in pack).to(device))
-        return self.model.hidden(_row(ids for ids, _ in pack).to(device), context)
-
-    def _framed(self, number: int, text: str | tuple[str, str]) -> Framed:
-        ids, types = self.tokenizer.encode_framed(*([text] if isinstance(text, str) else text))
-        if not 0 < len(ids) <= self.max_tokens:
-            raise RequestError(
-                f"text {number} has {len(ids)} tokens, but the model reads 1 to {self.max_tokens}. "
-                f"{'Shorten it or cut it into several' if ids else 'Give it some text'}."
-            )
-        return ids, types
+    def _scores(self, hidden: Float[Tensor, "1 T D"], lengths: Sequence[int]) -> Float[Tensor, "B labels"]:
+        """What the head says of each text, of which it reads the first token and no other."""
+        assert self.model.head is not None, "`_require_classifier` was asked"
+        logits: Tensor = self.model.head(first_of_each(hidden, lengths)[:, None], None)
+        return _scores(logits.float(), self.model.config.problem_type)
 
 
 def cosines(vectors: Float[Tensor, "B D"]) -> Float[Tensor, "B B"]:
@@ -160,21 +182,3 @@ def _scores(logits: Float[Tensor, "B labels"], problem_type: str) -> Float[Tenso
             return logits.sigmoid()
         case _:  # a score is what it is
             return logits
-
-
-def _packs(framed: Iterable[Framed]) -> Iterator[list[Framed]]:
-    """Texts in their order, as many together as have room."""
-    pack: list[Framed] = []
-    room = TOKENS_PER_FORWARD
-    for one in framed:
-        if pack and len(one[0]) > room:
-            yield pack
-            pack, room = [], TOKENS_PER_FORWARD
-        pack.append(one)
-        room -= len(one[0])
-    if pack:
-        yield pack
-
-
-def _row(parts: Iterable[list[int]]) -> Int[Tensor, "1 T"]:
-    return torch.tensor([[number for part in parts for number in part]])
