@@ -10,6 +10,7 @@ import malmoi
 
 PUBLIC_NAMES = {
     "LLM": "malmoi.llm",
+    "AsyncLLM": "malmoi.llm",
     "Completion": "malmoi.llm",
     "Engine": "malmoi.engine",
     "MalmoiError": "malmoi.core",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from malmoi.engine import Engine as Engine
     from malmoi.engine import SamplingParams as SamplingParams
     from malmoi.llm import LLM as LLM
+    from malmoi.llm import AsyncLLM as AsyncLLM
     from malmoi.llm import Completion as Completion
     from malmoi.llm import TextEncoder as TextEncoder
     from malmoi.llm import load as load
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "LLM",
+    "AsyncLLM",
     "Completion",
     "Engine",
     "MalmoiError",
@@ -42,6 +44,7 @@ __all__ = [
 
 _HOME = {
     "LLM": "malmoi.llm",
+    "AsyncLLM": "malmoi.llm",
     "Completion": "malmoi.llm",
     "Engine": "malmoi.engine",
     "MalmoiError": "malmoi.core.errors",

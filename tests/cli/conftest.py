@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from malmoi.engine import SamplingParams
+from malmoi.engine import Engine, SamplingParams
 from malmoi.llm import LLM, Completion, TextStream, Timings, TokenLogprob, Usage
 from malmoi.media.sources import MediaSource
 from malmoi.testing.models import tiny_llama
@@ -20,6 +20,7 @@ class ParrotLLM(LLM):
         self.seen: list[tuple[Sequence[MediaSource], Sequence[MediaSource]]] = []
         self.default_params = SamplingParams(top_k=7)
         self.model = tiny_llama()
+        self.engine = Engine(self.model)
 
     def stream(
         self,
@@ -67,5 +68,5 @@ class ParrotLLM(LLM):
 def parrot(monkeypatch: pytest.MonkeyPatch) -> ParrotLLM:
     """What `malmoi.load` returns in this test, whatever it is asked for."""
     llm = ParrotLLM([["안녕", "하세요."], ["네, ", "좋아요."], ["끝."]])
-    monkeypatch.setattr("malmoi.llm.load", lambda _model: llm)
+    monkeypatch.setattr("malmoi.llm.load", lambda _model, **_options: llm)
     return llm

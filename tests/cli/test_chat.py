@@ -37,7 +37,7 @@ def test_an_answer_that_was_cut_off_says_so_beside_the_answer(parrot: ParrotLLM)
 
 
 def test_a_wrong_parameter_is_refused_before_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("malmoi.llm.load", lambda _model: pytest.fail("was loaded"))
+    monkeypatch.setattr("malmoi.llm.load", lambda _model, **_options: pytest.fail("was loaded"))
     assert isinstance(run("안녕?", "--top-p", "2").exception, RequestError)
 
 
@@ -94,7 +94,7 @@ class Slow(malmoi.llm.LLM):
             time.sleep(0.05)
             yield f" {count}"
 
-malmoi.llm.load = lambda model: Slow()
+malmoi.llm.load = lambda model, **options: Slow()
 main(["chat"])
 """
 

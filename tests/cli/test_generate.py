@@ -77,7 +77,7 @@ def test_verbose_shows_candidates_probabilities_and_time_of_each_token(parrot: P
 
 def test_what_is_shown_of_a_real_model_is_its_completion(monkeypatch: pytest.MonkeyPatch) -> None:
     llm = tiny_llm()
-    monkeypatch.setattr("malmoi.llm.load", lambda _model: llm)
+    monkeypatch.setattr("malmoi.llm.load", lambda _model, **_options: llm)
     args = ["한글은", "--max-tokens", "4", "--temperature", "0.5", "--seed", "1", "--verbose"]
     shown = json.loads(run(*args, "--json").stdout)
     completion = llm.generate("한글은", SamplingParams(max_tokens=4, temperature=0.5, seed=1, logprobs=5))
@@ -90,7 +90,7 @@ def test_several_answers_are_printed_numbered_and_as_json_beside_each_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     llm = tiny_llm()
-    monkeypatch.setattr("malmoi.llm.load", lambda _model: llm)
+    monkeypatch.setattr("malmoi.llm.load", lambda _model, **_options: llm)
     args = ["한글은", "--max-tokens", "4", "--seed", "1", "--set", "n=2"]
     first = llm.generate("한글은", SamplingParams(max_tokens=4, seed=1, n=2))
     [second] = first.siblings
@@ -123,7 +123,7 @@ def test_images_and_sounds_are_handed_on_in_the_order_given(parrot: ParrotLLM) -
 
 
 def test_a_wrong_parameter_is_refused_before_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("malmoi.llm.load", lambda _model: pytest.fail("was loaded"))
+    monkeypatch.setattr("malmoi.llm.load", lambda _model, **_options: pytest.fail("was loaded"))
     assert isinstance(run("한글은", "--temperature", "-1").exception, RequestError)
 
 

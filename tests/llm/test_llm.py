@@ -367,7 +367,7 @@ def test_engine_options_reach_the_engine() -> None:
     options = {"max_requests": 3, "prefix_caching": False, "cache_dtype": "int8"}
     llm = LLM(tiny_llama(), TOKENIZER, engine_options=options)
     assert llm.engine.scheduler.max_requests == 3
-    assert not llm.engine.scheduler.has_prefix_cache
+    assert not llm.engine.scheduler.holdings.has_prefix_cache
     assert all(isinstance(pool, Int8PagedCache) for pool in llm.engine.runner.pools)
     assert load(engine_options=options).engine.scheduler.max_requests == 3
 

@@ -1,5 +1,6 @@
 """Images and sounds in a chat: a tiny LLaVA answers what transformers makes of the same messages and files."""
 
+import asyncio
 import base64
 import io
 import json
@@ -18,7 +19,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from malmoi.core.errors import CheckpointError, MediaError, RequestError, TemplateError
 from malmoi.engine import Request, SamplingParams
-from malmoi.llm import LLM, load
+from malmoi.llm import LLM, AsyncLLM, Completion, load
 from malmoi.llm.media import MAX_FILES, ROWS_AT_ONCE, MediaReader
 from malmoi.media import ImageProcessor, SoundProcessor, load_image, load_sound, save_processors
 from malmoi.media.image_processor import ShortestEdge
@@ -127,6 +128,21 @@ def test_an_answer_about_images_is_the_references(
     assert list(request.tokens) == inputs["input_ids"][0].tolist()
     assert answer.tokens == wanted[0, len(request.tokens) :].tolist()
     assert answer.usage.prompt_tokens == len(request.tokens)
+
+
+def test_a_coroutine_gets_the_same_answers_about_images(llm: LLM) -> None:
+    talk = [says("두 장을 비교해.", picture(1), picture(2))]
+    wanted = [llm.generate("이건?", GREEDY, images=[picture(0)]), llm.chat(talk, GREEDY)]
+
+    async def main() -> list[Completion]:
+        async with AsyncLLM(llm) as ours:
+            with pytest.raises(MediaError):
+                await ours.generate("이건?", images=[b"no image"])
+            return await asyncio.gather(
+                ours.generate("이건?", GREEDY, images=[picture(0)]), ours.chat(talk, GREEDY)
+            )
+
+    assert asyncio.run(main()) == wanted
 
 
 def as_url(data: bytes) -> str:

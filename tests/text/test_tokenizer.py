@@ -1,4 +1,6 @@
 import json
+import threading
+import time
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from tokenizers import decoders, models, normalizers
 
 from malmoi.core.errors import TokenizerError
 from malmoi.testing.tokenizer import ByteTokenizer
+from malmoi.text.plain import LONG_TEXT, encode
 from malmoi.text.tokenizer import Tokenizer
 from malmoi.text.training import train_bpe_for_encoders
 
@@ -151,6 +154,32 @@ def test_an_added_token_means_its_own_string() -> None:
 @given(text=any_text)
 def test_a_batch_is_its_texts_one_by_one(korean: Tokenizer, text: str) -> None:
     assert korean.encode_batch([text, "둘"]) == [korean.encode(text), korean.encode("둘")]
+
+
+def test_a_long_text_has_the_ids_of_its_lines(korean: Tokenizer) -> None:
+    line = "말모이는 첫 우리말 사전이다.\n"
+    assert korean.encode(line * 500) == korean.encode(line) * 500
+    assert len(line) < LONG_TEXT < len(line * 500)
+
+
+def test_other_threads_go_on_while_a_long_text_is_encoded(korean: Tokenizer) -> None:
+    text = "말모이는 첫 우리말 사전의 이름이다. " * 20_000
+    begin_and_end: list[float] = []
+
+    def work() -> None:
+        begin_and_end.append(time.perf_counter())
+        encode(korean.backend, text)
+        begin_and_end.append(time.perf_counter())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    awake = []
+    while thread.is_alive():
+        awake.append(time.perf_counter())
+        time.sleep(0.001)
+    begin, end = begin_and_end
+    margin = (end - begin) / 4
+    assert any(begin + margin < moment < end - margin for moment in awake)
 
 
 def test_trusted_text_gets_special_ids(korean: Tokenizer) -> None:

@@ -132,7 +132,7 @@ def _subject(model: str | None, dtype: Precision | None, threads: int | None) ->
     import torch
 
     from malmoi.bench.subject import random_model
-    from malmoi.cli.loading import use_one_thread_if_small
+    from malmoi.cli.loading import choose_threads
     from malmoi.models import load_model, require_kind
     from malmoi.models.registry import find_preset, preset_names
     from malmoi.nn.packed import prepack
@@ -149,10 +149,7 @@ def _subject(model: str | None, dtype: Precision | None, threads: int | None) ->
         name = "the model that ships with Malmoi" if model is None else Path(model).resolve().name
         found = load_model(default_model() if model is None else model, dtype=dtype, is_prepacked=True)
     decoder = require_kind(found, Decoder, for_what="malmoi bench")
-    if threads is None:
-        use_one_thread_if_small(decoder)
-    else:
-        torch.set_num_threads(threads)
+    choose_threads(decoder, threads)
     return name, prepack(decoder)
 
 

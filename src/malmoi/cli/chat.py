@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from malmoi.cli.engine import EngineSettings, engine_options
 from malmoi.cli.main import show_error
 from malmoi.cli.sampling import sampling_changes, sampling_options
+from malmoi.cli.sections import GeneratingCommand
 from malmoi.cli.stdin import read_argument_or_stdin, stdin_lines
 from malmoi.core.errors import MalmoiError
 
@@ -24,11 +26,14 @@ if TYPE_CHECKING:
     from malmoi.cli.conversation import Conversation
 
 
-@click.command(short_help="Talk with a model. 모델과 이야기합니다.")
+@click.command(cls=GeneratingCommand, short_help="Talk with a model. 모델과 이야기합니다.")
 @click.argument("prompt", required=False)
 @click.option("--system", default="", metavar="TEXT", help="What the model is told before the conversation.")
 @sampling_options
-def chat(prompt: str | None, system: str, model: str | None, **options: Any) -> None:
+@engine_options
+def chat(
+    prompt: str | None, system: str, model: str | None, settings: EngineSettings, **options: Any
+) -> None:
     """Talk with a model. 모델과 이야기합니다.
 
     With PROMPT (`-`: read it from standard input), answer it and leave. Without, open a conversation:
@@ -43,7 +48,7 @@ def chat(prompt: str | None, system: str, model: str | None, **options: Any) -> 
     in_terminal = question is None and sys.stdin.isatty() and sys.stdout.isatty()
     if in_terminal:  # before the model is there: loading takes a while
         click.echo("말모이 Malmoi. /help: 도움말. Ctrl-C: 답 멈춤, stop. Ctrl-D: 나가기, leave.")
-    llm = load_llm(model)
+    llm = load_llm(model, settings)
     conversation = Conversation(llm, replace(llm.default_params, **changes), system=system)
     if question is not None:
         _answer(conversation, question)

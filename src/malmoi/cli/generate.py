@@ -1,6 +1,6 @@
 """`malmoi generate PROMPT`: a text goes in, its continuation or answer comes out; as JSON, or token by token explained.
 
-Read next: `malmoi.llm`, which does it; `explain.py`, what `--verbose` shows.
+Read next: `sampling.py`, `engine.py`, the options; `malmoi.llm`, which does it; `explain.py`, what `--verbose` shows.
 """
 
 import json
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from malmoi.cli.engine import EngineSettings, engine_options
 from malmoi.cli.sampling import sampling_changes, sampling_options
+from malmoi.cli.sections import GeneratingCommand
 from malmoi.cli.stdin import read_argument_or_stdin
 
 if TYPE_CHECKING:
@@ -20,9 +22,10 @@ if TYPE_CHECKING:
 NUM_CANDIDATES = 5
 
 
-@click.command(short_help="Continue a text. 글을 이어 씁니다.")
+@click.command(cls=GeneratingCommand, short_help="Continue a text. 글을 이어 씁니다.")
 @click.argument("prompt")
 @sampling_options
+@engine_options
 @click.option(
     "--image",
     "images",
@@ -49,19 +52,21 @@ def generate(
     audio: tuple[Path, ...],
     as_json: bool,
     verbose: bool,
+    settings: EngineSettings,
     **options: Any,
 ) -> None:
     """Continue a text. 글을 이어 씁니다.
 
     PROMPT goes to the model as it is (`-`: read it from standard input); for a conversation there is
     `malmoi chat`. An encoder-decoder, such as T5 or BART, reads it and answers. What --verbose shows goes to
-    standard error, or with --json into "logprobs". Several answers (--set n=3) come when all are complete, numbered.
+    standard error, or with --json the tokens into "logprobs". Several answers (--set n=3) come when all are
+    complete, numbered.
     """
     changes = sampling_changes(**options)
     prompt = read_argument_or_stdin(prompt)
     from malmoi.cli.loading import load_llm
 
-    llm = load_llm(model)
+    llm = load_llm(model, settings)
     params = replace(llm.default_params, **changes)
     if verbose and not params.logprobs:
         params = replace(params, logprobs=NUM_CANDIDATES)
@@ -80,11 +85,13 @@ def generate(
             print(flush=True)
     if as_json:
         print(as_json_line(completion), flush=True)
-    elif verbose:
-        from malmoi.cli.explain import explain
+    if verbose:
+        from malmoi.cli.explain import explain, explain_drafts
 
-        for one in [completion, *completion.siblings]:
+        for one in [] if as_json else [completion, *completion.siblings]:
             explain(one)
+        if llm.engine.drafter is not None:
+            explain_drafts(llm.engine.drafts)
 
 
 def as_json_line(completion: "Completion") -> str:

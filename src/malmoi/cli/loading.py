@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from malmoi.cli.engine import EngineSettings
+
 if TYPE_CHECKING:
     from malmoi.llm import LLM, TextEncoder
     from malmoi.llm.transcribe import Transcriber
@@ -11,15 +13,15 @@ SMALL = 30_000_000
 """Parameters below which one thread is faster than two: 159 against 126 tokens/s with the 8.5M of the shipped model."""
 
 
-def load_llm(model: str | None) -> "LLM":
-    """Load `model`, or the shipped one; a small one runs on one thread of this process (mutates torch's setting).
+def load_llm(model: str | None, settings: EngineSettings) -> "LLM":
+    """Load `model`, or the shipped one, on as many threads as `choose_threads` says.
 
-    Raises what `malmoi.load` raises.
+    Raises what `malmoi.load` raises, and what `EngineSettings.engine_options` does.
     """
     from malmoi.llm import load
 
-    llm = load(model)
-    use_one_thread_if_small(llm.model)
+    llm = load(model, dtype=settings.dtype, engine_options=settings.engine_options())
+    choose_threads(llm.model, settings.threads)
     return llm
 
 
@@ -28,7 +30,7 @@ def load_text_encoder(model: str) -> "TextEncoder":
     from malmoi.llm import TextEncoder
 
     encoder = TextEncoder.load(model)
-    use_one_thread_if_small(encoder.model)
+    choose_threads(encoder.model)
     return encoder
 
 
@@ -37,19 +39,21 @@ def load_transcriber(model: str) -> "Transcriber":
     from malmoi.llm.transcribe import Transcriber
 
     transcriber = Transcriber.load(model)
-    use_one_thread_if_small(transcriber.model)
+    choose_threads(transcriber.model)
     return transcriber
 
 
-def use_one_thread_if_small(model: "Model") -> None:
-    """Its matrix products are too short to be shared.
+def choose_threads(model: "Model", num_threads: int | None = None) -> None:
+    """Compute with so many threads of this process (mutates torch's setting); None: one for a small model.
 
-    Threads would mostly wait for each other, and on a machine that does other work too, a hundred times longer than
-    they compute.
+    Its matrix products are too short to be shared. Threads would mostly wait for each other, and on a machine that does
+    other work too, a hundred times longer than they compute.
     """
     import torch
 
     from malmoi.models import count_parameters
 
-    if count_parameters(model) < SMALL:
-        torch.set_num_threads(1)
+    if num_threads is None and count_parameters(model) < SMALL:
+        num_threads = 1
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)

@@ -1,7 +1,7 @@
 """The options that `malmoi generate` and `malmoi chat` share: which model, and how to sample from it.
 
 An option left out keeps the model's default; `--set` and `/set` reach every field of `SamplingParams`, which
-checks the values itself. Read next: `malmoi.engine.params`, what each number does.
+checks the values itself. Read next: `malmoi.engine.params`, what each number does; `engine.py`, the other options.
 """
 
 from collections.abc import Callable, Iterable

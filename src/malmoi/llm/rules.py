@@ -5,6 +5,8 @@
 Read next: `grammar.py` and `script_lock.py`, the two kinds.
 """
 
+from threading import Lock
+
 from malmoi.engine import LogitsRule, SamplingParams
 from malmoi.engine.rules import AllOf
 from malmoi.llm.grammar import Grammars
@@ -18,6 +20,8 @@ MOST_LOCKS = 8
 class Rules:
     """Makes the rules of a model's requests; what is compiled for a set of scripts is kept for the next ones.
 
+    Several threads may ask, and are served one by one.
+
     Args:
         tokenizer: whose ids they are over.
         vocab_size: of the model; it is often rounded up.
@@ -27,6 +31,7 @@ class Rules:
         self._tokenizer, self._vocab_size = tokenizer, vocab_size
         self._grammars = Grammars(tokenizer, vocab_size=vocab_size)
         self._locks: dict[frozenset[str], ScriptLock] = {}
+        self._one_by_one = Lock()
 
     def rule(self, params: SamplingParams, *, stop_ids: frozenset[int]) -> LogitsRule | None:
         """What `params` want of the text, but for stop strings; None if that is nothing.
@@ -34,13 +39,19 @@ class Rules:
         In an answer of a given form, Latin is not counted: the keys of an object are as the caller wants them.
         Raises RequestError for a form or a script that cannot be had.
         """
+        if params.form is None and not params.script_lock:
+            return None
+        with self._one_by_one:
+            return self._rule(params, stop_ids=stop_ids)
+
+    def _rule(self, params: SamplingParams, *, stop_ids: frozenset[int]) -> LogitsRule:
         rules: list[LogitsRule] = []
         if grammar := self._grammars.rule(params, stop_ids=stop_ids):
             rules.append(grammar)
         if scripts := frozenset(params.script_lock):
             share = 1.0 if grammar else params.latin_share
             rules.append(self._lock(scripts).rule(stop_ids=stop_ids, latin_share=share))
-        return AllOf(rules) if len(rules) > 1 else rules[0] if rules else None
+        return AllOf(rules) if len(rules) > 1 else rules[0]
 
     def _lock(self, scripts: frozenset[str]) -> ScriptLock:
         lock = self._locks.pop(scripts, None) or ScriptLock(

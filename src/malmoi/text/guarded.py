@@ -15,7 +15,7 @@ import tokenizers
 from tokenizers import AddedToken
 
 from malmoi.text.ink import Ink, Span, overlaps
-from malmoi.text.plain import for_plain_text
+from malmoi.text.plain import encode, for_plain_text
 
 Encoded = tuple[list[int], list[Span]]
 """Ids, and the characters that each stands for. Several ids may share a character: 한 can be three byte tokens."""
@@ -90,7 +90,7 @@ class _Matcher:
         self._renamed = {own: id for own, id in ids.items() if own != id}
 
     def encode(self, text: str) -> Encoded:
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        encoding = encode(self._tokenizer, text)
         ids = encoding.ids
         return [self._renamed.get(id, id) for id in ids] if self._renamed else ids, encoding.offsets
 

@@ -16,7 +16,7 @@ import tokenizers
 from malmoi.core.errors import TokenizerError
 from malmoi.core.files import read_json, read_text, write_json, write_text
 from malmoi.text.decoding import Pieces
-from malmoi.text.plain import for_plain_text, open_whole
+from malmoi.text.plain import encode, for_plain_text, open_whole
 
 _DEFAULT_CONFIG = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
 
@@ -152,7 +152,7 @@ class Tokenizer:
     def encode_special(self, text: str) -> list[int]:
         """Return the ids of trusted text, such as a chat template's own: special strings are special ids."""
         _check_unicode(text)
-        return list(self._trusted.encode(text, add_special_tokens=False).ids)
+        return list(encode(self._trusted, text).ids)
 
     def encode_framed(self, text: str, pair: str | None = None) -> tuple[list[int], list[int]]:
         """Return the ids of plain text with the tokens that the file adds, and for each id which of two texts it is of.
@@ -166,7 +166,7 @@ class Tokenizer:
 
     def _encode_plain(self, text: str) -> tokenizers.Encoding:
         _check_unicode(text)
-        return self._plain.encode(text, add_special_tokens=False)
+        return encode(self._plain, text)
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """Return the text of `ids`. Bytes that are not UTF-8 read as U+FFFD, as in `bytes.decode`."""
