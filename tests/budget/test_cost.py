@@ -27,9 +27,12 @@ from malmoi.budget.example import example_inputs
 from malmoi.budget.forwards import rehearse_forward
 from malmoi.budget.rehearsal import Rehearsal
 from malmoi.models import build_model, llama, save_model
+from malmoi.models.quantized_files import tensors_of
 from malmoi.models.registry import find_preset, preset_names
-from malmoi.nn.cache import KeyValueSpec
+from malmoi.nn.cache import KeyValueSpec, PagedCache
 from malmoi.nn.context import Context
+from malmoi.nn.int8_cache import Int8PagedCache
+from malmoi.nn.quantized import Quantization, quantize
 from malmoi.nn.stack import Decoder, EncoderDecoder
 from malmoi.train.optim import OptimConfig
 from malmoi.train.plan import example_loss, training_bytes
@@ -209,3 +212,25 @@ def test_peaks_are_within_five_percent_of_the_measured(
 def test_weights_are_counted_in_their_own_precision() -> None:
     config = find_preset("gpt2")
     assert weight_bytes(on_paper(config, torch.bfloat16)) * 2 == weight_bytes(on_paper(config))
+
+
+@pytest.mark.parametrize(
+    "name", ["qwen3-0.6b", pytest.param("deepseek-v2-lite", marks=pytest.mark.slow), "whisper-tiny"]
+)
+def test_packed_weights_are_counted_as_they_lie(name: str) -> None:
+    """As on a model that was rounded, so on one that is going to be; beside the weights nothing changes."""
+    config = find_preset(name)
+    plain, rounded = (on_paper(config, torch.bfloat16) for _ in range(2))
+    quantize(rounded, "int4", head="int8", group_size=64)
+    assert weight_bytes(rounded) == weight_bytes(plain, Quantization(precision="int4", group_size=64))
+    assert weight_bytes(rounded) == sum(tensor.nbytes for tensor in tensors_of(rounded).values())
+    assert parameter_count(rounded) == parameter_count(plain)
+    saved = weight_bytes(plain) - weight_bytes(rounded)
+    assert generation_bytes(plain, 128) - generation_bytes(rounded, 128) == saved
+    assert decode_flops(plain, 128) == decode_flops(rounded, 128)
+
+
+def test_a_cache_of_eight_bits_has_its_scales() -> None:
+    specs = [KeyValueSpec(num_kv_heads=2, head_dim=64)] * 3
+    for cache, a_head in ((PagedCache, 2 * 64 * 2), (Int8PagedCache, 2 * (64 + 4))):
+        assert cache_bytes(specs, 10, element_size=2, paged_cache=cache) == 3 * 10 * 2 * a_head

@@ -7,11 +7,17 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
+from malmoi.budget import generation_bytes, on_paper
 from malmoi.cli.inspect import inspect
 from malmoi.core.errors import ConfigError
 from malmoi.core.files import write_json
+from malmoi.models import build_model, count_parameters, save_model
+from malmoi.models.llama import sized
+from malmoi.models.quantized_files import tensors_of
+from malmoi.nn.quantized import quantize
 
 
 def run(*args: str | Path) -> Result:
@@ -61,6 +67,30 @@ def test_more_sequences_and_wider_numbers_take_more(directory: Path) -> None:
         for more in ((), ("--batch", "2"), ("--dtype", "fp32"))
     )
     assert one < two < wide
+
+
+def test_a_directory_that_is_quantised_is_inspected_as_it_is(tmp_path: Path) -> None:
+    model = quantize(
+        build_model(sized(2, vocab_size=256, max_positions=64)).bfloat16(), "int4", group_size=64
+    )
+    save_model(model, tmp_path)
+    found, asked = (
+        json.loads(run(tmp_path, "--json", "--context", "64", *more).output)
+        for more in ((), ("--dtype", "int4"))
+    )
+    assert found == asked
+    assert found["dtype"] == "int4"
+    assert found["weights"]["int4"] == sum(tensor.nbytes for tensor in tensors_of(model).values())
+    assert found["parameters"]["total"] == count_parameters(model)
+    assert found["peak"] < generation_bytes(on_paper(model.config, torch.bfloat16), 64)
+    with pytest.raises(ConfigError, match="is quantised to int4, so dtype=bf16 cannot be had"):
+        run(tmp_path, "--dtype", "bf16")
+
+
+def test_fewer_bits_take_less() -> None:
+    said = ["gpt2", "--json", "--context", "64", "--dtype"]
+    peaks = [json.loads(run(*said, name).output)["peak"] for name in ("int4", "int8", "bf16", "fp32")]
+    assert peaks == sorted(set(peaks))
 
 
 @pytest.mark.parametrize("name", ["gpt2", "whisper-tiny", "clip-vit-l-14-336"])

@@ -1,18 +1,27 @@
 """Attention over latents: both forms are one function, and what is cached is a latent and one rotated key."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from malmoi.models import build_model
+from malmoi.models.registry import find_preset
+from malmoi.nn import packed
 from malmoi.nn.attend import AttentionRule
 from malmoi.nn.cache import DenseCache, KeyValues, PackedLayout, PagedCache, PagedStep, Ragged, Rows
 from malmoi.nn.context import Context
 from malmoi.nn.kernels.reference import rows_attention_reference
+from malmoi.nn.linear import Linear
 from malmoi.nn.mla import LatentAttention
+from malmoi.nn.packed import PackedLinear, prepack
+from malmoi.nn.quantized import quantize
 from malmoi.nn.rope import Rope, RopeConfig, rotate_neighbours
+from malmoi.nn.stack import Model
 
 HIDDEN_SIZE, NUM_HEADS, CONTENT, TURNED, VALUE, RANK = 16, 4, 6, 4, 5, 12
 
@@ -152,3 +161,18 @@ def test_with_the_widths_of_deepseek_v3_absorbing_pays_for_up_to_some_170_querie
         k = torch.empty(3, num_keys, 1, 576)
         x = torch.empty(3, num_queries, HIDDEN_SIZE)
     assert layer.is_absorbing_cheaper(x, Rows(k, k[..., :0])) is is_cheaper
+
+
+@pytest.mark.parametrize("change", [prepack, partial(quantize, precision="int4")], ids=["packed", "int4"])
+def test_only_the_matrix_that_is_absorbed_stays_plain(
+    change: Callable[[Model], Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed, "is_worth_packing", lambda: True)
+    config = replace(find_preset("deepseek-v3"), num_layers=1, num_dense_layers=1, vocab_size=64)
+    shrunk = {"hidden_size": 24, "intermediate_size": 20, "num_heads": 4, "num_kv_heads": 4}
+    model = change(build_model(replace(config, **shrunk)).bfloat16())
+    layer = model.blocks[0].attention.mixer
+    assert isinstance(layer.expand, Linear)
+    assert all(
+        isinstance(m, PackedLinear) for m in (layer.q.compress, layer.q.expand, layer.latent, layer.out)
+    )

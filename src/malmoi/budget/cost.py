@@ -16,8 +16,10 @@ from malmoi.budget.example import source_length
 from malmoi.budget.forwards import rehearse_encoders, rehearse_forward, rehearse_step
 from malmoi.models.base import count_parameters
 from malmoi.models.checkpoint import build_model
-from malmoi.nn.cache import CacheSpec, KeyValueSpec
+from malmoi.nn.cache import CacheSpec, KeyValueSpec, PagedCache
 from malmoi.nn.moe import MoE
+from malmoi.nn.packed import PackedWeight, packable
+from malmoi.nn.quantized import Quantization
 from malmoi.nn.stack import Decoder, Model
 
 M = TypeVar("M", bound=nn.Module)
@@ -64,17 +66,36 @@ def parameter_count(model: nn.Module) -> ParameterCount:
     )
 
 
-def weight_bytes(model: nn.Module) -> int:
-    """Memory of the weights in their own precision, a tied matrix once."""
-    return sum(parameter.nbytes for parameter in model.parameters())
+def weight_bytes(model: nn.Module, quantization: Quantization | None = None) -> int:
+    """Memory of the weights as they lie, packed ones too, a tied matrix once.
+
+    With a `quantization`, of what it would make of a model with plain weights.
+
+    >>> from malmoi.models import llama
+    >>> model = on_paper(llama.llama3_8b(), torch.bfloat16)
+    >>> int4 = Quantization(precision="int4")                    # 7.5e9 weights; the table stays as it is
+    >>> f"{weight_bytes(model) / 2**30:.1f}, {weight_bytes(model, int4) / 2**30:.1f} GiB"
+    '15.0, 5.2 GiB'
+    """
+    total = sum(weight.nbytes for weight in (*model.parameters(), *model.buffers()))
+    if quantization is not None:
+        for matrix in packable(model):
+            total += quantization.bytes_of(matrix) - matrix.weight.nbytes
+    return total
 
 
 def cache_bytes(
-    specs: Sequence[CacheSpec], length: int, *, element_size: int, source_length: int | None = None
+    specs: Sequence[CacheSpec],
+    length: int,
+    *,
+    element_size: int,
+    source_length: int | None = None,
+    paged_cache: type[PagedCache] = PagedCache,
 ) -> int:
     """What the layers keep of one sequence of `length` tokens, and of a source, which is as long if nothing is said.
 
-    A layer with a window keeps no more than that, as `nn.cache.RollingCache` does; a state is of one size.
+    A layer with a window keeps no more than that, as `nn.cache.RollingCache` does; a state is of one size. A
+    `paged_cache` of 8 bits keeps what it says itself.
 
     >>> cache_bytes([KeyValueSpec(num_kv_heads=8, head_dim=128)] * 32, 8192, element_size=2) / 2**30   # Llama 3 8B
     1.0
@@ -85,7 +106,7 @@ def cache_bytes(
             total += spec.bytes_per_sequence(element_size)
             continue
         kept = length if source_length is None or not spec.is_of_source else source_length
-        total += spec.bytes_per_token(element_size) * min(kept, spec.window or kept)
+        total += paged_cache.bytes_per_token(spec, element_size) * min(kept, spec.window or kept)
     return total
 
 
@@ -109,14 +130,15 @@ def decode_flops(model: Model, length: int) -> int:
 
 
 def generation_bytes(model: Model, length: int, *, batch: int = 1) -> int:
-    """The peak of generating `batch` sequences up to `length` tokens, in the precision of `model`.
+    """The peak of generating `batch` sequences up to `length` tokens, in the precision of `model`, packed or not.
 
     Weights, the cache, and whatever is alive in the largest of the engine's steps: a piece of one prompt beside the
     other sequences, which decode; or, if that is more, in the encoders of a prompt's image or sound. An encoder-decoder
     reads a source of `length` tokens whole, or a sound as long as it hears, and then writes one token at a time.
     """
+    twin = _with_plain_weights(model)
     others = [length] * (batch - 1)
-    num_states = source_length(model, length)
+    num_states = source_length(twin, length)
     if num_states:
         steps = [(1, 1, num_states), (length, 1, 0)]
     else:
@@ -125,7 +147,7 @@ def generation_bytes(model: Model, length: int, *, batch: int = 1) -> int:
         steps = [(end, new, 0) for end, new in ((whole, piece), (length, length - whole)) if new and end]
     rehearsals = [
         rehearse_step(
-            model,
+            twin,
             [end, *others],
             [new, *[1] * len(others)],
             num_states=num_states,
@@ -133,13 +155,20 @@ def generation_bytes(model: Model, length: int, *, batch: int = 1) -> int:
         )
         for end, new, num_new_states in steps
     ]
-    rehearsals.append(rehearse_encoders(model, length, others=others))
+    rehearsals.append(rehearse_encoders(twin, length, others=others))
     return weight_bytes(model) + max(rehearsal.peak_bytes for rehearsal in rehearsals)
 
 
 def forward_bytes(model: Model, length: int, *, batch: int = 1) -> int:
     """The peak of a forward over whole rows, without gradients: what an encoder or a tower needs."""
-    return weight_bytes(model) + rehearse_forward(model, length, batch=batch).peak_bytes
+    twin = _with_plain_weights(model)
+    return weight_bytes(model) + rehearse_forward(twin, length, batch=batch).peak_bytes
+
+
+def _with_plain_weights(model: Model) -> Model:
+    """What is to be rehearsed: a product with packed weights makes nothing but its result, as one with plain ones."""
+    is_packed = any(isinstance(module, PackedWeight) for module in model.modules())
+    return on_paper(model.config, model.dtype) if is_packed else model
 
 
 def _modules(model: nn.Module, kind: type[M]) -> list[M]:

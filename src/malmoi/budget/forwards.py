@@ -1,6 +1,6 @@
 """What a model does when it runs, rehearsed: a forward over whole rows, its encoders, a step of the engine.
 
-A step is as `engine/runner.py` makes it, so that its peak is what a user's memory sees. Read next: `repeats.py`, by
+A step is as `engine/inputs.py` makes it, so that its peak is what a user's memory sees. Read next: `repeats.py`, by
 which equal layers are rehearsed once; `example.py`, what it is called with.
 """
 

@@ -1,4 +1,4 @@
-"""How each token of a completion was chosen, as a table for the terminal.
+"""How each token of a completion was chosen, as a table for the terminal, and what speculation did for it.
 
 Read next: `malmoi.engine.sampling`, where what is shown here happens.
 """
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from malmoi.engine.speculate import DraftCounts
 from malmoi.llm import Completion, TokenLogprob
 
 CAPTION = (
@@ -39,6 +40,17 @@ def explain(completion: Completion, console: Console | None = None) -> None:
     console.print(
         f"{usage.prompt_tokens} tokens in, {usage.completion_tokens} out, ended by {completion.finish_reason}; "
         f"first token after {timings.first_token:.3f} s, then {timings.tokens_per_second:.1f} tokens/s",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def explain_drafts(drafts: DraftCounts, console: Console | None = None) -> None:
+    """Print how often guesses were right: so many steps of the model were saved. To standard error, as `explain`."""
+    share = f" ({drafts.num_accepted / drafts.num_proposed:.0%})" if drafts.num_proposed else ""
+    (console or Console(stderr=True)).print(
+        f"speculation: {drafts.num_proposed} tokens guessed, {drafts.num_accepted} of them right{share}; each of "
+        "these saves a step",
         highlight=False,
         soft_wrap=True,
     )

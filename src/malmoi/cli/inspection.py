@@ -4,7 +4,7 @@ Place in the flow: `inspect.py` asks for one, `inspection_text.py` and `inspecti
 """
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,26 +20,31 @@ from malmoi.budget import (
     generation_bytes,
     on_paper,
     parameter_count,
+    weight_bytes,
 )
 from malmoi.budget.example import source_length
 from malmoi.models.diagram import Column, diagram
 from malmoi.models.registry import family_of
-from malmoi.nn.stack import Decoder, EncoderDecoder
+from malmoi.nn.cache import PagedCache
+from malmoi.nn.int8_cache import Int8PagedCache
+from malmoi.nn.quantized import PRECISIONS, Quantization
+from malmoi.nn.stack import Decoder, EncoderDecoder, Model
 from malmoi.train.optim import OptimConfig
 from malmoi.train.plan import example_loss, training_bytes
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-ELEMENT_SIZES = {"fp32": 4, "bf16": 2, "int8": 1}
-"""Bytes a number, for the tables of weights and caches."""
+CACHES = {"fp32": (4, PagedCache), "bf16": (2, PagedCache), "int8": (2, Int8PagedCache)}
+"""Bytes a number that is not rounded, and what keeps keys and values."""
 CONTEXTS = tuple(2**power for power in (9, 11, 13, 15, 17))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """One model, `context` tokens long, `batch` sequences at once, in `dtype`.
+    """One model, `context` tokens long, `batch` sequences at once, with weights in `dtype`.
 
     Bytes, and floating-point operations a token. `decode_flops` and `cache` are by context, `cache` and `weights` by
-    precision; they are empty where a model does not write. `peak` is that of generating, or of a forward;
+    precision; `decode_flops` and `cache` are empty where a model does not write. Of int8 and int4 weights, what is not
+    rounded is as it is in the model. `peak` is that of generating, or of a forward;
     `training_peak` None where it was not asked for.
     """
 
@@ -75,16 +80,27 @@ def collecting_no_garbage() -> Iterator[None]:
 
 @collecting_no_garbage()
 def inspect_model(
-    name: str, config: Any, *, context: int | None, batch: int, dtype: str, with_training: bool
+    name: str,
+    config: Any,
+    *,
+    context: int | None,
+    batch: int,
+    dtype: torch.dtype,
+    quantization: Quantization | None,
+    with_training: bool,
 ) -> Inspection:
-    """Build the model of `config` without memory, and count."""
+    """Build the model of `config` without memory, and count; `dtype` is that of what is not rounded."""
     family = family_of(config)
-    model = on_paper(config, DTYPES[dtype])
+    model = on_paper(config, dtype)
     context = min(context or 4096, model.max_positions)
     contexts = sorted({context, model.max_positions} | {n for n in CONTEXTS if n < model.max_positions})
     parameters = parameter_count(model)
     writes = isinstance(model, Decoder | EncoderDecoder)
-    specs = model.cache_specs() if writes else []
+    quantizations = {precision: Quantization(precision=precision) for precision in PRECISIONS}
+    if quantization is not None:
+        quantizations[quantization.precision] = quantization
+    plain = next(short for short, known in DTYPES.items() if known is dtype)
+    peak = generation_bytes if writes else forward_bytes
     return Inspection(
         name=name,
         model_type=family.model_type,
@@ -92,31 +108,41 @@ def inspect_model(
         ideas=family.ideas,
         context=context,
         batch=batch,
-        dtype=dtype,
+        dtype=plain if quantization is None else quantization.precision,
         parameters=parameters,
-        weights={name: parameters.total * size for name, size in ELEMENT_SIZES.items()},
-        cache={
-            name: {
-                length: cache_bytes(
-                    specs, length, element_size=size, source_length=source_length(model, length)
-                )
-                for length in contexts
-            }
-            for name, size in ELEMENT_SIZES.items()
-        }
-        if writes
-        else {},
+        weights={
+            "fp32": 4 * parameters.total,
+            "bf16": 2 * parameters.total,
+            **{name: weight_bytes(model, rounding) for name, rounding in quantizations.items()},
+        },
+        cache=_cache(model, contexts) if writes else {},
         decode_flops={length: decode_flops(model, length) for length in sorted({1, context})}
         if writes
         else {},
         forward_flops=forward_flops(model, min(context, 2048)),
-        peak=generation_bytes(model, context, batch=batch)
-        if writes
-        else forward_bytes(model, context, batch=batch),
+        # What is alive beside the weights is the same however they lie.
+        peak=peak(model, context, batch=batch) + weight_bytes(model, quantization) - weight_bytes(model),
         training_state=16 * parameters.total,
         training_peak=_training_peak(config, context, batch) if with_training else None,
         columns=diagram(model),
     )
+
+
+def _cache(model: Model, contexts: Sequence[int]) -> dict[str, dict[int, int]]:
+    """What is kept of one sequence, by precision and length."""
+    return {
+        name: {
+            length: cache_bytes(
+                model.cache_specs(),
+                length,
+                element_size=size,
+                source_length=source_length(model, length),
+                paged_cache=kind,
+            )
+            for length in contexts
+        }
+        for name, (size, kind) in CACHES.items()
+    }
 
 
 def _training_peak(config: Any, context: int, batch: int) -> int:

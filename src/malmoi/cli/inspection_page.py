@@ -45,7 +45,7 @@ def as_html(found: Inspection) -> str:
     """The whole page: the ideas, the drawing, the tables."""
     parent = f", which grew from {escape(found.grew_from)}" if found.grew_from else ""
     ideas = "".join(f"<li>{escape(idea)}" for idea in found.ideas)
-    header = ["memory 메모리", *(found.cache or found.weights)]
+    header = ["memory 메모리", *found.weights]
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{escape(found.name)}: Malmoi</title>

@@ -127,10 +127,10 @@ def count_rows(found: Inspection) -> Iterator[tuple[str, str]]:
 
 def memory_rows(found: Inspection) -> Iterator[tuple[str, ...]]:
     """What takes memory, by precision: weights, then the cache of one sequence at each length."""
-    yield "weights", *(memory(found.weights[name]) for name in found.cache or found.weights)
-    if found.cache:
-        for length in next(iter(found.cache.values())):
-            yield f"cache of {length:,} tokens", *(memory(sizes[length]) for sizes in found.cache.values())
+    yield "weights", *map(memory, found.weights.values())
+    for length in next(iter(found.cache.values()), ()):
+        sizes = (found.cache.get(name) for name in found.weights)
+        yield f"cache of {length:,} tokens", *("" if kept is None else memory(kept[length]) for kept in sizes)
 
 
 def peak_rows(found: Inspection) -> Iterator[tuple[str, str]]:
@@ -145,7 +145,7 @@ def peak_rows(found: Inspection) -> Iterator[tuple[str, str]]:
 
 def memory_table(found: Inspection) -> Group:
     """Memory by precision and length, and the peaks."""
-    table = _table("memory", "메모리", *(found.cache or found.weights))
+    table = _table("memory", "메모리", *found.weights)
     for row in memory_rows(found):
         table.add_row(*row)
     peaks = _table("peak", "최대 메모리", "")

@@ -40,6 +40,14 @@ class LowRank(nn.Module):
         return out
 
 
+class Expansion(Linear):
+    """What makes the keys and values of all heads from a latent.
+
+    The absorbed form multiplies by its matrix from the other side, so this projection is never packed: unpacking it in
+    each step would cost more than it saves.
+    """
+
+
 class LatentAttention(CachedLayer):
     """Attention over latents (DeepSeek-AI 2024, arXiv:2405.04434, section 2.1).
 
@@ -88,7 +96,7 @@ class LatentAttention(CachedLayer):
         )
         self.latent = Linear(hidden_size, kv_rank + rope_dim, bias=bias)
         self.latent_norm = RMSNorm(kv_rank, eps=NORM_EPS)
-        self.expand = Linear(kv_rank, num_heads * (content_dim + value_dim), bias=False)
+        self.expand = Expansion(kv_rank, num_heads * (content_dim + value_dim), bias=False)
         self.out = Linear(num_heads * value_dim, hidden_size, bias=bias)
 
     def forward(self, x: Float[Tensor, "B T D"], context: Context) -> Float[Tensor, "B T D"]:

@@ -1,7 +1,7 @@
 """Features in the place of tokens: how an image or a sound enters a sequence of words.
 
 A prompt holds a placeholder id for each vector that an encoder made; their embeddings give way to the vectors, in
-order (Liu et al. 2023, arXiv:2304.08485, section 4.1). Place in the flow: `multimodal` or the engine's runner makes
+order (Liu et al. 2023, arXiv:2304.08485, section 4.1). Place in the flow: `multimodal` or the engine's inputs make
 one, `embedding` applies it.
 """
 

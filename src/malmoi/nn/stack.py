@@ -85,7 +85,7 @@ class Model(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision of the weights."""
+        """The precision of the weights, of packed ones that of what they compute."""
         return next(self.parameters()).dtype
 
     @property

@@ -97,7 +97,8 @@ def training_bytes(
     with Rehearsal() as rehearsal:
         # Clipping and AdamW's fused kernel work in place; neither runs on the meta device.
         moments = [torch.empty_like(p) for p in optimizers.of_kind("adamw") for _ in range(2)]
-        for _ in range(2):  # Muon's momentum exists from the first update on
+        # Muon's momentum exists from the first update on; with AdamW alone a second step would be as the first.
+        for _ in range(2 if "muon" in optimizers.all else 1):
             for _ in range(min(num_batches, 2)):
                 loss(twin).backward()  # type: ignore[no-untyped-call]
             if "muon" in optimizers.all:

@@ -4,13 +4,13 @@ Each sequence is cut into blocks of queries; a block's scores are one matrix pro
 product. The queries that share a key head are rows of one product, so no key is repeated, and a block never touches
 keys that none of its queries sees. On processors without matrix tiles this runs the bf16 products at full speed:
 faster than PyTorch's fused kernel from 512 tokens on (`bench/attention.py`); what that costs in precision, a score
-being rounded to bf16 once, `docs/decisions/0004` says. The loop is hidden from `torch.compile`
-as one operator: a compiled model has no graph break and does not recompile when the lengths change. In inference
-mode `prefill.py` takes each sequence, if there is a kernel for this processor, precision and width. On other
-devices, and with a bias on the scores, each sequence goes through `rows.py`.
+being rounded to bf16 once, `docs/decisions/0004` says. The loop is hidden from `torch.compile` as one operator: a
+compiled model has no graph break and does not recompile when the lengths change. Where nobody asks for a gradient,
+`prefill.py` takes each sequence, if there is a kernel for this processor, precision and width. On other devices, and
+with a bias on the scores, each sequence goes through `rows.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -42,10 +42,10 @@ def ragged_attention(
 ) -> Float[Tensor, "1 T N Hv"]:
     """The fast twin of `reference.ragged_attention_reference`; no fewer keys than queries in a sequence if causal."""
     if q.device.type in ("cpu", "meta") and bias is None:
+        if can_prefill(q, k, v):
+            return _prefill(q, k, v, query_offsets, key_offsets, is_causal, scale, window, soft_cap)
         # In this order: the compiler cannot trace the second question.
         if not torch.compiler.is_compiling() and torch.is_inference_mode_enabled():
-            if can_prefill(q, k, v):
-                return _prefill(q, k, v, query_offsets, key_offsets, is_causal, scale, window, soft_cap)
             # Without the operator around it: calling the first one loads torch._dynamo, which takes seconds.
             return attend_ragged(q, k, v, query_offsets, key_offsets, is_causal, scale, window, soft_cap)
         out: Tensor = _forward(q, k, v, query_offsets, key_offsets, is_causal, scale, window, soft_cap)
@@ -94,25 +94,28 @@ def _prefill(
 
 
 def _blocks(
-    num_queries: int, num_keys: int, is_causal: bool, window: int | None
-) -> list[tuple[slice, slice]]:
-    """The queries of each block, and the keys that any of them may see."""
-    ahead = num_keys - num_queries  # a query's own key lies so many places further
-    blocks = []
-    for start in range(0, num_queries, QUERIES_PER_BLOCK):
-        end = min(start + QUERIES_PER_BLOCK, num_queries)
-        first, last = 0, num_keys
-        if is_causal:
-            last = ahead + end
-        if window is not None:
-            first = max(0, ahead + start - window + 1)
-            last = min(last, ahead + end - 1 + window)
-        blocks.append((slice(start, end), slice(first, last)))
-    return blocks
+    query_offsets: Tensor, key_offsets: Tensor, is_causal: bool, window: int | None, device: torch.device
+) -> Iterator[tuple[slice, slice, Tensor | None]]:
+    """Each block of queries, the keys that any of them may see, and which of the last of these are hidden from which.
+
+    Places in the rows of all tokens; no block has queries of two sequences.
+    """
+    for queries, keys in _sequences(query_offsets, key_offsets):
+        ahead = keys.stop - queries.stop  # a query's own key lies so many places further
+        for start in range(queries.start, queries.stop, QUERIES_PER_BLOCK):
+            block = slice(start, min(start + QUERIES_PER_BLOCK, queries.stop))
+            first, last = keys.start, keys.stop
+            if is_causal:
+                last = ahead + block.stop
+            if window is not None:
+                first = max(first, ahead + block.start - window + 1)
+                last = min(last, ahead + block.stop - 1 + window)
+            hidden = _hidden(block, slice(first, last), ahead, is_causal, window, device)
+            yield block, slice(first, last), hidden
 
 
 def _grouped(x_TNH: Tensor, num_kv_heads: int) -> Tensor:
-    """(K, G, T, H): the queries of one key head side by side, as a view."""
+    """(K, G, T, H): the queries of one key head side by side, as a view; flat, they are rows of one product."""
     return torch.unflatten(x_TNH, 1, (num_kv_heads, -1)).permute(1, 2, 0, 3)
 
 
@@ -161,18 +164,13 @@ def attend_ragged(
     soft_cap: float | None,
 ) -> Tensor:
     """The loop itself, block by block."""
-    num_kv_heads = k.shape[2]
     out = q.new_empty(*q.shape[:3], v.shape[-1])
-    for queries, keys in _sequences(query_offsets, key_offsets):
-        q_KGTH, out_KGTH = _grouped(q[0, queries], num_kv_heads), _grouped(out[0, queries], num_kv_heads)
-        k_KSH, v_KSH = k[0, keys].transpose(0, 1), v[0, keys].transpose(0, 1)
-        ahead = k_KSH.shape[1] - q_KGTH.shape[2]
-        for block, seen in _blocks(q_KGTH.shape[2], k_KSH.shape[1], is_causal, window):
-            hidden = _hidden(block, seen, ahead, is_causal, window, q.device)
-            q_KRH = q_KGTH[:, :, block].flatten(1, 2)
-            weights = _weights(_scores(q_KRH, k_KSH[:, seen], scale, soft_cap), hidden).to(v.dtype)
-            out_KRH = torch.bmm(weights, v_KSH[:, seen])
-            out_KGTH[:, :, block] = torch.unflatten(out_KRH, 1, (q_KGTH.shape[1], -1))
+    for queries, keys, hidden in _blocks(query_offsets, key_offsets, is_causal, window, q.device):
+        q_KRH = _grouped(q[0, queries], k.shape[2]).flatten(1, 2)
+        k_KSH, v_KSH = (x[0, keys].transpose(0, 1) for x in (k, v))
+        weights = _weights(_scores(q_KRH, k_KSH, scale, soft_cap), hidden).to(v.dtype)
+        out_KGTH = _grouped(out[0, queries], k.shape[2])
+        out_KGTH.copy_(torch.bmm(weights, v_KSH).view_as(out_KGTH))
     return out
 
 
@@ -211,38 +209,27 @@ def attend_ragged_backward(
 
     The gradients of keys and values, sums over blocks, are added up in fp32.
     """
-    num_kv_heads = k.shape[2]
-    dq, dk, dv = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
+    dq = torch.empty_like(q, memory_format=torch.contiguous_format)
+    dk, dv = (torch.zeros(x.shape, dtype=torch.float32, device=x.device) for x in (k, v))
     # Through a softmax, d_scores = weights * (d_weights - sum(weights * d_weights)); that sum is grad . out.
     centre = (grad.float() * out.float()).sum(dim=-1, keepdim=True).to(q.dtype)
-    for queries, keys in _sequences(query_offsets, key_offsets):
-        q_KGTH, grad_KGTH, centre_KGT1, dq_KGTH = (
-            _grouped(x[0, queries], num_kv_heads) for x in (q, grad, centre, dq)
+    for queries, keys, hidden in _blocks(query_offsets, key_offsets, is_causal, window, q.device):
+        q_KRH, grad_KRH, centre_KR1 = (
+            _grouped(x[0, queries], k.shape[2]).flatten(1, 2) for x in (q, grad, centre)
         )
         k_KSH, v_KSH = (x[0, keys].transpose(0, 1).contiguous() for x in (k, v))
-        dk_KSH, dv_KSH = (torch.zeros_like(x, dtype=torch.float32) for x in (k_KSH, v_KSH))
-        ahead = k_KSH.shape[1] - q_KGTH.shape[2]
-        for block, seen in _blocks(q_KGTH.shape[2], k_KSH.shape[1], is_causal, window):
-            q_KRH, grad_KRH, centre_KR1 = (
-                x[:, :, block].flatten(1, 2) for x in (q_KGTH, grad_KGTH, centre_KGT1)
-            )
-            hidden = _hidden(block, seen, ahead, is_causal, window, q.device)
-            scores = _scores(q_KRH, k_KSH[:, seen], scale, soft_cap)
-            slope = (
-                None if soft_cap is None else 1 - (scores / soft_cap).square()
-            )  # of the cap, where it bent
-            weights = _weights(scores, hidden).to(v.dtype)
-            dv_KSH[:, seen] += torch.bmm(weights.mT, grad_KRH)
-            d_weights = torch.bmm(grad_KRH, v_KSH[:, seen].mT)
-            d_scores = d_weights.sub_(centre_KR1).mul_(weights).mul_(scale)
-            if slope is not None:
-                d_scores *= slope
-            dq_KRH = torch.bmm(d_scores, k_KSH[:, seen])
-            dq_KGTH[:, :, block] = torch.unflatten(dq_KRH, 1, (q_KGTH.shape[1], -1))
-            dk_KSH[:, seen] += torch.bmm(d_scores.mT, q_KRH)
-        dk[0, keys] = dk_KSH.transpose(0, 1).to(k.dtype)
-        dv[0, keys] = dv_KSH.transpose(0, 1).to(v.dtype)
-    return dq, dk, dv
+        dk_KSH, dv_KSH = (x[0, keys].transpose(0, 1) for x in (dk, dv))
+        scores = _scores(q_KRH, k_KSH, scale, soft_cap)
+        slope = None if soft_cap is None else 1 - (scores / soft_cap).square()  # of the cap, where it bent
+        weights = _weights(scores, hidden).to(v.dtype)
+        dv_KSH += torch.bmm(weights.mT, grad_KRH)
+        d_scores = torch.bmm(grad_KRH, v_KSH.mT).sub_(centre_KR1).mul_(weights).mul_(scale)
+        if slope is not None:
+            d_scores *= slope
+        dq_KGTH = _grouped(dq[0, queries], k.shape[2])
+        dq_KGTH.copy_(torch.bmm(d_scores, k_KSH).view_as(dq_KGTH))
+        dk_KSH += torch.bmm(d_scores.mT, q_KRH)
+    return dq, dk.to(k.dtype), dv.to(v.dtype)
 
 
 _backward = torch.library.custom_op(

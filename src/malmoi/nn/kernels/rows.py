@@ -1,14 +1,19 @@
-"""Attention over rows of one length: PyTorch's fused kernel, told where causality ends.
+"""Attention over rows of one length: our kernel of a prompt, or PyTorch's fused one, told where causality ends.
 
-Place in the flow: `attend` calls it for `Rows`. Read next: `ragged.py`, for packed sequences.
+Where `prefill.py` has a kernel and nobody asks for a gradient, each row is a sequence to it; with gradients, a bias on
+the scores or on another device PyTorch's runs. Place in the flow: `attend` calls it for `Rows`. Read next: `ragged.py`,
+for packed sequences.
 """
 
 from collections.abc import Callable
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from malmoi.nn.kernels.prefill import can_prefill, prefill_attention
 from malmoi.nn.kernels.reference import rows_attention_reference
 from malmoi.nn.kernels.visibility import sees_everything, visibility
 
@@ -34,10 +39,12 @@ def rows_attention(
     bias: Callable[[int, int], Tensor] | None = None,
 ) -> Float[Tensor, "B T N Hv"]:
     """The fused twin of `reference.rows_attention_reference`; at least as many keys as queries if causal."""
+    said: Any = {"is_causal": is_causal, "scale": scale, "window": window, "soft_cap": soft_cap}
+    if bias is None and can_prefill(q, k, v) and not _is_better_fused(q, k):
+        outs = [prefill_attention(*row, num_keys=k.shape[1], **said) for row in zip(q, k, v, strict=True)]
+        return torch.stack(outs)
     if soft_cap is not None:  # the fused kernel has no place for it
-        return rows_attention_reference(
-            q, k, v, is_causal=is_causal, scale=scale, window=window, soft_cap=soft_cap, bias=bias
-        )
+        return rows_attention_reference(q, k, v, bias=bias, **said)
     batch, num_queries, num_heads, head_dim = q.shape
     num_keys = k.shape[1]
     # PyTorch aligns its own causality to the first key; with cached keys the queries stand at the end.
@@ -67,6 +74,11 @@ def rows_attention(
     )
     out_BKGTH = out_BKRH.reshape(batch, num_kv_heads, num_groups, num_queries, -1)
     return out_BKGTH.permute(0, 3, 1, 2, 4).reshape(batch, num_queries, num_heads, -1)
+
+
+def _is_better_fused(q: Tensor, k: Tensor) -> bool:
+    """Whether so few queries meet a key that laying it out for them costs more than it saves: measured in fp32 only."""
+    return q.dtype is torch.float32 and q.shape[1] * q.shape[2] < 4 * k.shape[2]
 
 
 def _by_key_head(mask: Tensor, num_kv_heads: int, num_groups: int) -> Tensor:
