@@ -23,7 +23,14 @@ struct PagedDecode {
     const Attention& a;
     const int64_t groups = a.heads / a.kv_heads;
     const int64_t partial = a.value_dim + 2;  // of a head in a span: its largest score, the weights' sum, the weighted sum
-    const int64_t max_spans = (a.max_blocks * a.block_size + kSpan - 1) / kSpan;
+    const int64_t max_spans = most_spans();
+
+    // Of the longest sequence: its table may have room for many more.
+    int64_t most_spans() const {
+        int64_t longest = 0;
+        for (int64_t b = 0; b < a.sequences; ++b) longest = a.lengths[b] > longest ? a.lengths[b] : longest;
+        return (longest + kSpan - 1) / kSpan;
+    }
 
     int64_t first_seen(int64_t sequence) const {
         const int64_t length = a.lengths[sequence];

@@ -102,6 +102,15 @@ struct Gated {
     void* out;
 };
 
+// out = x + y.
+struct Addition {
+    bool is_bf16;
+    int64_t size;
+    const void* x;
+    const void* y;
+    void* out;
+};
+
 struct Kernels {
     const char* level;
     bool (*runs_here)();
@@ -112,6 +121,7 @@ struct Kernels {
     void (*rms_norm)(const RmsNorm&, int threads);
     void (*rotate)(const Rotate&, int threads);
     void (*gated)(const Gated&, int threads);
+    void (*add)(const Addition&, int threads);
 };
 
 // --- threads -----------------------------------------------------------------------------------------------
@@ -121,7 +131,34 @@ struct Kernels {
 using Fork = void (*)(void (*)(void*), void*, unsigned threads, unsigned flags);
 extern Fork fork_threads;
 
-// Run task(0) ... task(count - 1), each once, on at most `threads` threads: whoever is free takes the next one.
+// `count` pieces of work, `length` of them taken at a time.
+struct Job {
+    void (*run)(const void* task, int64_t begin, int64_t end);
+    const void* task;
+    int64_t count, length;
+};
+
+// A job that several threads work on: each takes what nobody has taken.
+class Share {
+public:
+    void begin(const Job& next);
+    // Work until nothing is left to take; false if nothing was.
+    bool take_part();
+    void wait() const;  // until all that was taken is done
+
+private:
+    Job job{};
+    // The number of the job, and the first piece that is left. In one: whoever looks at the one job cannot take from the next.
+    alignas(64) std::atomic<uint64_t> ticket{0};
+    std::atomic<int64_t> count{0}, length{1};
+    alignas(64) std::atomic<int64_t> num_done{0};
+};
+
+// What the threads that stay together over many kernels work on, if this one leads them, or null (see tape.h).
+extern __thread Share* team;
+extern __thread int64_t num_shared;  // how many jobs this thread has shared with others
+
+// Run task(0) ... task(count - 1), each once, on at most `threads` threads: whoever is free takes the next ones.
 template <class Task>
 void parallel(int64_t count, int threads, const Task& task) {
     if (threads > count) threads = static_cast<int>(count);
@@ -129,20 +166,20 @@ void parallel(int64_t count, int threads, const Task& task) {
         for (int64_t i = 0; i < count; ++i) task(i);
         return;
     }
+    const auto run = [](const void* all, int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) (*static_cast<const Task*>(all))(i);
+    };
     // Neighbours go together: a thread then reads memory in long runs, which is what the hardware fetches ahead.
-    const int64_t run = count / (4 * threads) > 1 ? count / (4 * threads) : 1;
-    struct Shared {
-        const Task& task;
-        int64_t count, run;
-        std::atomic<int64_t> next{0};
-    } shared{task, count, run};
-    fork_threads(
-        [](void* pointer) {
-            auto& all = *static_cast<Shared*>(pointer);
-            for (int64_t begin; (begin = all.next.fetch_add(all.run, std::memory_order_relaxed)) < all.count;)
-                for (int64_t i = begin; i < begin + all.run && i < all.count; ++i) all.task(i);
-        },
-        &shared, static_cast<unsigned>(threads), 0);
+    const Job job{run, &task, count, count / (4 * threads) > 1 ? count / (4 * threads) : 1};
+    ++num_shared;
+    Share alone;
+    Share& share = team ? *team : alone;
+    share.begin(job);
+    if (team)
+        share.take_part();
+    else
+        fork_threads([](void* pointer) { static_cast<Share*>(pointer)->take_part(); }, &share, static_cast<unsigned>(threads), 0);
+    share.wait();
 }
 
 }  // namespace malmoi

@@ -31,7 +31,7 @@ bool runs_here() {
 }
 
 const Kernels kernels{NAME(LEVEL), runs_here, linear, pack, paged_decode, prefill_attention, rms_norm, rotate,
-                      gated};
+                      gated, add};
 
 }  // namespace LEVEL
 }  // namespace malmoi

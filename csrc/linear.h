@@ -133,12 +133,12 @@ inline Multiply multiply_for(int64_t num_rows, std::integer_sequence<int, rows..
 
 // --- rows -> tiles -----------------------------------------------------------------------------------------
 
-template <class T>
-inline void copy_row(const T* x, int64_t in, int64_t depth, int64_t rows, int32_t* out) {
-    for (int64_t pair = 0; pair < depth / 2; ++pair) {
-        uint16_t both[2] = {x[2 * pair], 2 * pair + 1 < in ? x[2 * pair + 1] : T{0}};
-        std::memcpy(out + pair * rows, both, 4);
-    }
+// Pairs of numbers, those of all rows of a tile side by side; behind the last, zeros.
+inline void copy_rows(const uint16_t* x, int64_t in, int64_t depth, int64_t rows, int32_t* out) {
+    for (int64_t pair = 0; pair < in / 2; ++pair, out += rows)
+        for (int64_t r = 0; r < rows; ++r) std::memcpy(out + r, x + r * in + 2 * pair, 4);
+    for (int64_t pair = in / 2; pair < depth / 2; ++pair, out += rows)
+        for (int64_t r = 0; r < rows; ++r) out[r] = 2 * pair < in ? x[r * in + 2 * pair] : 0;
 }
 
 // A group's largest number becomes 127. Numbers that are not finite make the group's scale NaN, and so the row's results.
@@ -191,18 +191,17 @@ inline void linear(const Linear& a, int threads) {
     auto rows_of = [&](int64_t tile) { return smaller(tile_rows, a.rows - tile * tile_rows); };
     parallel(num_tiles, a.rows < 32 ? 1 : threads, [&](int64_t tile) {
         const int64_t first = tile * tile_rows, rows = rows_of(tile);
+        const auto* narrow = static_cast<const uint16_t*>(a.x) + first * a.in;
+        const auto* wide = static_cast<const float*>(a.x) + first * a.in;
+        int32_t* const out = all_words + first * row_words;
+        if (is_dense) return copy_rows(narrow, a.in, a.depth, rows, out);
         for (int64_t r = 0; r < rows; ++r) {
-            int32_t* out = all_words + first * row_words + r;
             float* to_scales = all_scales + first * groups + r;
             int32_t* to_starts = all_starts + first * groups + r;
-            const auto* narrow = static_cast<const uint16_t*>(a.x) + (first + r) * a.in;
-            const auto* wide = static_cast<const float*>(a.x) + (first + r) * a.in;
-            if (is_dense)
-                copy_row(narrow, a.in, a.depth, rows, out);
-            else if (a.is_bf16)
-                round_row(narrow, a, rows, offset, out, to_scales, to_starts);
+            if (a.is_bf16)
+                round_row(narrow + r * a.in, a, rows, offset, out + r, to_scales, to_starts);
             else
-                round_row(wide, a, rows, offset, out, to_scales, to_starts);
+                round_row(wide + r * a.in, a, rows, offset, out + r, to_scales, to_starts);
         }
     });
 

@@ -1,4 +1,4 @@
-// What stands between the products: norm, rotation and gate, each in one pass instead of PyTorch's several.
+// What stands between the products: norm, rotation, gate and sum, each in one pass instead of PyTorch's several.
 // Tokens may lie apart, as the parts of a joined product do.
 #pragma once
 
@@ -71,6 +71,18 @@ inline void gated_of(const Gated& a, int threads) {
     });
 }
 
+template <class T>
+inline void add_of(const Addition& a, int threads) {
+    constexpr int64_t piece = 1024;
+    if (a.size < kWorthAThread) threads = 1;
+    parallel((a.size + piece - 1) / piece, threads, [&](int64_t task) {
+        for (int64_t i = task * piece; i < smaller((task + 1) * piece, a.size); i += kLanes) {
+            const Floats x = load_some(static_cast<const T*>(a.x) + i, a.size - i);
+            store_some(static_cast<T*>(a.out) + i, a.size - i, add(x, load_some(static_cast<const T*>(a.y) + i, a.size - i)));
+        }
+    });
+}
+
 inline void rms_norm(const RmsNorm& a, int threads) {
     a.is_bf16 ? rms_norm_of<uint16_t>(a, threads) : rms_norm_of<float>(a, threads);
 }
@@ -80,6 +92,7 @@ inline void rotate(const Rotate& a, int threads) {
 inline void gated(const Gated& a, int threads) {
     a.is_bf16 ? gated_of<uint16_t>(a, threads) : gated_of<float>(a, threads);
 }
+inline void add(const Addition& a, int threads) { a.is_bf16 ? add_of<uint16_t>(a, threads) : add_of<float>(a, threads); }
 
 }  // namespace LEVEL
 }  // namespace malmoi

@@ -267,15 +267,14 @@ def test_an_answer_that_cannot_go_on_says_so_behind_its_text_and_disturbs_no_oth
     llm = says("하나 둘 셋")
     sound, failing = llm.stream("?", GREEDY), llm.stream("!", GREEDY)
     assert [next(sound), next(failing)] == ["하", "하"]
-    hidden: Callable[..., Tensor] = llm.model.hidden
+    embed: Callable[..., tuple[Tensor, Context]] = llm.model.embed
 
-    def spoiled(tokens: Tensor, context: Context) -> Tensor:
-        x = hidden(tokens, context)
-        return torch.where(
-            torch.arange(x.shape[1])[:, None] == 1, torch.nan, x
-        )  # the second of those that run
+    def spoiled(tokens: Tensor, context: Context) -> tuple[Tensor, Context]:
+        x, context = embed(tokens, context)
+        is_second = torch.arange(x.shape[1])[:, None] == 1  # of those that run
+        return torch.where(is_second, torch.nan, x), context
 
-    monkeypatch.setattr(llm.model, "hidden", spoiled)
+    monkeypatch.setattr(llm.model, "embed", spoiled)
     assert "".join(sound) == "나 둘 셋"
     with pytest.raises(RequestError, match="not finite numbers"):
         list(failing)

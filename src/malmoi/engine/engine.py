@@ -245,6 +245,7 @@ class Engine:
         The features of attachments are the caller's, and stay what the old weights made of an image or a sound.
         """
         self.scheduler.forget()
+        self.runner.replay.forget()
 
     def check(self, request: Request) -> None:
         """Raise RequestError if `request` could never be served."""

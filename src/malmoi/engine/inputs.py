@@ -121,15 +121,11 @@ def _paged_step(
     end = begin + new
     sequence, place = np.repeat(np.arange(len(tables)), new), _places(begin, new)
     write = blocks[sequence, place // size].astype(np.int64) * size + place % size
-    seen_from = np.zeros_like(begin) if group.window is None else np.maximum(0, begin - group.window + 1)
-    slots = (blocks[:, :, None] * np.int64(size) + np.arange(size)).reshape(len(tables), -1)
-    column = np.arange(slots.shape[1])
-    read = slots[(column >= seen_from[:, None]) & (column < end[:, None])]
+    seen = end if group.window is None else np.minimum(end, new + group.window - 1)
     return PagedStep(
         write=torch.from_numpy(write).to(device),
-        read=torch.from_numpy(read).to(device),
         query_offsets=offsets,
-        key_offsets=_offsets(end - seen_from),
+        key_offsets=_offsets(seen),
         blocks=BlockTables(torch.from_numpy(blocks), torch.from_numpy(end.astype(np.int32)), size),
     )
 

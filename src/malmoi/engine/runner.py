@@ -15,6 +15,7 @@ from torch import Tensor
 
 from malmoi.engine.groups import Group, Kind
 from malmoi.engine.inputs import kind_of, step_inputs
+from malmoi.engine.replay import Replay
 from malmoi.engine.request import Choice, Generation, Outcome
 from malmoi.engine.sampling import sample
 from malmoi.engine.scheduler import Plan
@@ -44,9 +45,11 @@ class Runner:
         is_batched: bool = True,
     ) -> None:
         self.model, self.groups, self.is_batched = model, groups, is_batched
+        self.device = model.device  # asking in each step would look through all modules
+        self.replay = Replay(model.decoder if isinstance(model, EncoderDecoder) else model)
         self.no_states = torch.empty(1, 0, 0)
         self.specs = model.cache_specs()
-        memory: Any = {"dtype": model.compute_dtype or model.dtype, "device": model.device}
+        memory: Any = {"dtype": model.compute_dtype or model.dtype, "device": self.device}
         num_slots = {group.kind: group.num_blocks * group.block_size for group in groups}
         self.pools = [
             paged_cache(num_slots[spec.window, spec.is_of_source], spec, **memory)
@@ -88,16 +91,20 @@ class Runner:
             pools=self.pools,
             source=self._encode(self.model, counts) if isinstance(self.model, EncoderDecoder) else None,
             dtype=self.model.dtype,
-            device=self.model.device,
+            device=self.device,
         )
-        hidden = self.model.hidden(tokens, context)[0]
+        hidden, logits = None, None
+        if _shows_single_ids(counts):
+            logits = self.replay.logits(tokens, context)
+        else:
+            hidden = self.model.hidden(tokens, context)[0]
         ends = list(accumulate(counts.values()))
         rows: list[int] = []
         choosing: list[Generation] = []  # as they are, or would be
         owners: list[Generation] = []
         scores = {}
         for (generation, count), end in zip(counts.items(), ends, strict=True):
-            if generation.is_scoring:
+            if hidden is not None and generation.is_scoring:
                 scores[generation] = self._score(generation, hidden[end - count : end])
             num_drafted = count - generation.num_pending
             if num_drafted >= 0:
@@ -112,10 +119,12 @@ class Runner:
                 rows += range(end - num_drafted, end)
         if not rows:  # only pieces of prompts
             return {}, scores
-        each, which = np.unique(rows, return_inverse=True)
-        logits = self.model.head(hidden[each])
-        if len(each) < len(rows):
-            logits = logits[which]
+        if hidden is not None:
+            each, which = np.unique(rows, return_inverse=True)
+            rows, logits = which.tolist(), self.model.head(hidden[each])
+        assert logits is not None
+        if rows != list(range(len(logits))):
+            logits = logits[rows]
         outcomes: dict[Generation, list[Outcome]] = {owner: [] for owner in owners}
         for owner, outcome in zip(owners, sample(logits, choosing), strict=True):
             outcomes[owner].append(outcome)
@@ -130,7 +139,7 @@ class Runner:
 
     def _copy(self, plan: Plan) -> None:
         """Let blocks and states begin as others are, before anything is written."""
-        device = self.model.device
+        device = self.device
         slots: dict[Kind | None, Tensor] = {}
         for group, copies in zip(self.groups, plan.copies, strict=True):
             if copies:
@@ -149,8 +158,16 @@ class Runner:
         sources = [g.request.source for g in counts if g.num_source_pending and g.request.source]
         if not sources:
             return self.no_states
-        device = model.device
+        device = self.device
         places = Context.packed(list(map(len, sources)), specs=model.encoder.cache_specs(), device=device)
         states = model.encode(torch.tensor([list(chain(*sources))], device=device), places)
         self.no_states = states.new_empty(1, 0, states.shape[-1])  # what a step without a new source has
         return states
+
+
+def _shows_single_ids(counts: dict[Generation, int]) -> bool:
+    """Whether everybody shows one id, or a draft's, each for itself, and nothing else is asked."""
+    return all(
+        (count == 1 or generation.draft) and not generation.num_source_pending and not generation.is_scoring
+        for generation, count in counts.items()
+    )

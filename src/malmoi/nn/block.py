@@ -26,6 +26,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from malmoi.nn.context import Context
+from malmoi.nn.kernels.rowwise import add
 
 
 class Residual(nn.Module):
@@ -45,8 +46,7 @@ class PreNorm(Residual):
         self.norm, self.mixer = norm, mixer
 
     def forward(self, x: Float[Tensor, "B T D"], context: Context) -> Float[Tensor, "B T D"]:
-        out: Tensor = x + self.mixer(self.norm(x), context)
-        return out
+        return add(x, self.mixer(self.norm(x), context))
 
 
 class PostNorm(Residual):
@@ -57,7 +57,7 @@ class PostNorm(Residual):
         self.mixer, self.norm = mixer, norm
 
     def forward(self, x: Float[Tensor, "B T D"], context: Context) -> Float[Tensor, "B T D"]:
-        out: Tensor = self.norm(x + self.mixer(x, context))
+        out: Tensor = self.norm(add(x, self.mixer(x, context)))
         return out
 
 
@@ -72,8 +72,7 @@ class Reordered(Residual):
         self.mixer, self.norm = mixer, norm
 
     def forward(self, x: Float[Tensor, "B T D"], context: Context) -> Float[Tensor, "B T D"]:
-        out: Tensor = x + self.norm(self.mixer(x, context))
-        return out
+        return add(x, self.norm(self.mixer(x, context)))
 
 
 class Sandwich(Residual):
@@ -84,8 +83,7 @@ class Sandwich(Residual):
         self.pre_norm, self.mixer, self.post_norm = pre_norm, mixer, post_norm
 
     def forward(self, x: Float[Tensor, "B T D"], context: Context) -> Float[Tensor, "B T D"]:
-        out: Tensor = x + self.post_norm(self.mixer(self.pre_norm(x), context))
-        return out
+        return add(x, self.post_norm(self.mixer(self.pre_norm(x), context)))
 
 
 class Block(nn.Module):

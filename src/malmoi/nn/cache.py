@@ -191,8 +191,9 @@ class BlockTables:
 class PagedStep:
     """Where one step's tokens go in the pool, and where the keys that they may see lie.
 
-    Slots `write` and `read` are on the pool's device, offsets on the CPU as in `Ragged`. `blocks` says once more, in
-    whole blocks, what `read` says in slots; without it, keys are gathered.
+    Slots `write` and `read` are on the pool's device, offsets on the CPU as in `Ragged`. `blocks` say where keys lie in
+    whole blocks, for kernels that read them there; `read` in slots, for those that gather them. One of them is enough
+    to know the other: with blocks alone, `slots_to_read` finds out, and without any, keys are gathered.
 
     A pool of 4-token blocks; the engine gave sequence a the blocks 7 and 2, and a decodes its 6th token:
     its keys lie in slots 28 29 30 31 8 9, so `write = [9]`, `read = [28, 29, 30, 31, 8, 9]`,
@@ -200,10 +201,22 @@ class PagedStep:
     """
 
     write: Int[Tensor, " T"]
-    read: Int[Tensor, " S"]
     query_offsets: Int[Tensor, " offsets"]
     key_offsets: Int[Tensor, " offsets"]
+    read: Int[Tensor, " S"] | None = None
     blocks: BlockTables | None = None
+
+    @cached_property
+    def slots_to_read(self) -> Int[Tensor, " S"]:
+        """`read`, given or from the blocks: of each sequence the last of its keys, as many as `key_offsets` say."""
+        if self.read is not None:
+            return self.read
+        assert self.blocks is not None, "a step says in slots or in blocks where its keys lie"
+        size, end = self.blocks.block_size, self.blocks.lengths.long()[:, None]
+        slots = (self.blocks.tables.long()[:, :, None] * size + torch.arange(size)).flatten(1)
+        place = torch.arange(slots.shape[1])
+        is_seen = (place >= end - self.key_offsets.diff()[:, None]) & (place < end)
+        return slots[is_seen].to(self.write.device)
 
     @cached_property  # asked for in each layer
     def queries(self) -> list[tuple[int, int]]:
@@ -289,7 +302,7 @@ class PagedView:
 
     def gather(self) -> Ragged:
         """All keys and values of the step's sequences, copied end to end."""
-        k, v = self.pool.read(self.step.read)
+        k, v = self.pool.read(self.step.slots_to_read)
         return Ragged(k[None], v[None], self.step.query_offsets, self.step.key_offsets)
 
 

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from malmoi.nn.kernels.native import TWINS, level
+from malmoi.nn.kernels.native import TWINS, in_large_pages, level
 from malmoi.nn.kernels.packed_product import packed_product
 from malmoi.nn.kernels.packing import PANEL, pack, rows_of, unpack
 from malmoi.nn.linear import Joined, Linear, SharedInput
@@ -162,7 +162,8 @@ def _end_to_end(parts: Sequence[PackedWeight]) -> PackedWeight:
     whole.out_size = sum(part.out_size for part in parts)
     for name, _ in parts[0].named_buffers():
         each = [part.get_buffer(name) for part in parts]
-        whole.register_buffer(name, torch.cat(each))
+        shape = (sum(len(buffer) for buffer in each), *each[0].shape[1:])
+        whole.register_buffer(name, torch.cat(each, out=in_large_pages(each[0].new_empty(shape))))
         views = torch.split(whole.get_buffer(name), [len(buffer) for buffer in each])
         for part, view in zip(parts, views, strict=True):
             setattr(part, name, view)

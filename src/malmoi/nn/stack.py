@@ -124,10 +124,7 @@ class Stack(Model):
 
         Extends the caches of `context` (mutates them).
         """
-        context = context.rotated(self.ropes)
-        x = self.embedding(inputs, context)
-        if self.compute_dtype is not None:
-            x = x.to(self.compute_dtype)
+        x, context = self.embed(inputs, context)
         yield x
         for block in self.blocks:
             x = block(x, context)
@@ -135,9 +132,21 @@ class Stack(Model):
 
     def hidden(self, inputs: Shaped[Tensor, "B *rest"], context: Context) -> Float[Tensor, "B T D"]:
         """The normalised states that a head reads. Extends the caches of `context` (mutates them)."""
-        for x in self.states(inputs, context):
-            last = x
-        normed: Tensor = self.norm(last)
+        return self.transform(*self.embed(inputs, context))
+
+    def embed(
+        self, inputs: Shaped[Tensor, "B *rest"], context: Context
+    ) -> tuple[Float[Tensor, "B T D"], Context]:
+        """The first half of `hidden`: the stream before the first block, and the context with its rotations."""
+        context = context.rotated(self.ropes)
+        x = self.embedding(inputs, context)
+        return x if self.compute_dtype is None else x.to(self.compute_dtype), context
+
+    def transform(self, x: Float[Tensor, "B T D"], context: Context) -> Float[Tensor, "B T D"]:
+        """The second half: blocks and norm. Extends the caches of `context` (mutates them)."""
+        for block in self.blocks:
+            x = block(x, context)
+        normed: Tensor = self.norm(x)
         return normed
 
 

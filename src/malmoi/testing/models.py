@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from malmoi.llm import LLM
@@ -123,9 +123,12 @@ class ScriptedModel(Decoder):
             for index, token in enumerate(script):
                 head.weight[token, num_prompt - 1 + index] = 30.0
 
-    def hidden(self, tokens: Int[Tensor, "B T"], context: Context) -> Float[Tensor, "B T D"]:
+    def embed(
+        self, inputs: Shaped[Tensor, "B T"], context: Context
+    ) -> tuple[Float[Tensor, "B T D"], Context]:
         """One-hot: where the token stands."""
-        return nn.functional.one_hot(context.positions.clamp_max(self.length - 1), self.length).float()
+        place = context.positions.clamp_max(self.length - 1)
+        return nn.functional.one_hot(place, self.length).float(), context
 
 
 def tiny_llm(model: Decoder | EncoderDecoder | None = None) -> LLM:

@@ -78,6 +78,27 @@ def kernels_for(*tensors: Tensor) -> Any:
     return _native
 
 
+def in_large_pages(tensor: Tensor) -> Tensor:
+    """The tensor, which nobody has written yet, where the system can do it in pages of 2 MB.
+
+    Weights are read from end to end in each step: then there are 512 times fewer pages to look up.
+    """
+    if _native and tensor.is_cpu:
+        _native.use_large_pages(tensor.data_ptr(), tensor.nbytes)
+    return tensor
+
+
+def new_tape() -> Any:
+    """Something that kernels can be written on, and be played from; None if there are none."""
+    return _native.Tape() if _native else None
+
+
+def write_on(tape: Any) -> None:
+    """From now on write down each kernel that this thread runs; on None, no longer."""
+    if _native:
+        _native.record(tape)
+
+
 def _load() -> Any:
     # Found by its parts: where the package lies in two folders, an absent module is an error with another name.
     if find_spec(f"{__package__}._native") is None:

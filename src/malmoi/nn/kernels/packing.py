@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import BFloat16, Float, UInt8
 from torch import Tensor
 
-from malmoi.nn.kernels.native import kernels_for
+from malmoi.nn.kernels.native import in_large_pages, kernels_for
 
 Precision = Literal["int8", "int4"]
 PANEL = 32
@@ -47,7 +47,7 @@ class Rounded(NamedTuple):
         panels, groups = -(-out_size // PANEL), -(-in_size // group_size)
         steps = groups * group_size // _INPUTS_A_STEP[precision]
         return cls(
-            torch.empty(panels, steps, PANEL, 4, dtype=torch.uint8, device=device),
+            in_large_pages(torch.empty(panels, steps, PANEL, 4, dtype=torch.uint8, device=device)),
             torch.empty(panels, groups, PANEL, dtype=torch.bfloat16, device=device),
             precision,
         )
@@ -62,7 +62,7 @@ def pack(weight: BFloat16[Tensor, "O I"]) -> BFloat16[Tensor, "panels steps 32 2
     kernels, (out_size, in_size) = kernels_for(weight), weight.shape
     if kernels is None:
         return _panels(_filled(weight, 2))
-    panels = weight.new_empty(-(-out_size // PANEL), -(-in_size // 2), PANEL, 2)
+    panels = in_large_pages(weight.new_empty(-(-out_size // PANEL), -(-in_size // 2), PANEL, 2))
     depth, weight = 2 * panels.shape[1], weight.contiguous()
     threads = torch.get_num_threads()
     kernels.pack(

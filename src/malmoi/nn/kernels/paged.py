@@ -42,7 +42,7 @@ def paged_attention(
     outs = []
     for own, seen in zip(step.queries, pairwise(step.key_offsets.tolist()), strict=True):
         own_q = q[:, slice(*own)]
-        k, v = (x.to(q.dtype)[None] for x in pool.read(step.read[slice(*seen)]))
+        k, v = (x.to(q.dtype)[None] for x in pool.read(step.slots_to_read[slice(*seen)]))
         if own_q.shape[1] == 1:
             outs.append(rows_attention(own_q, k, v, is_causal=is_causal, bias=bias, **rule))
         else:

@@ -1,8 +1,8 @@
-"""What stands between the products, in one pass each: RMSNorm, a rotation, a gate, keys and values into their pool.
+"""What stands between the products, in one pass each: RMSNorm, a rotation, a gate, a sum, keys and values into a pool.
 
 PyTorch runs each of them as several operators. With one token a step their overhead is what counts: `docs/lab-log.md`,
 section 11, has how much. Here are the kernels in C++ and their twins. Tokens may lie apart in memory, as the parts of
-a joined product do (`nn/packed.py`). Place in the flow: `norm.py`, `rope.py`, `mlp.py` and `cache.py` call these. Read
+a joined product do (`nn/packed.py`). Place in the flow: `norm`, `rope`, `mlp`, `block` and `cache` call these. Read
 next: `csrc/rowwise.h`.
 """
 
@@ -163,6 +163,23 @@ def store(
     )
     if not is_stored:
         raise IndexError(f"a slot is outside of 0 to {num_slots - 1}")
+
+
+def add(x: Float[Tensor, "*batch D"], y: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
+    """`x + y`. PyTorch has it; but in a step that is recorded it would be the one operator among kernels."""
+    kernels = kernels_for(x, y)
+    if kernels is None or x.shape != y.shape or not (x.is_contiguous() and y.is_contiguous()):
+        return x + y
+    out = torch.empty_like(x)
+    kernels.add(
+        x.dtype is torch.bfloat16,
+        x.numel(),
+        x.data_ptr(),
+        y.data_ptr(),
+        out.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return out
 
 
 def _tokens(x: Tensor, num_axes: int) -> tuple[Tensor, int]:

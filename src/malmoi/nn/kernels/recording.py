@@ -1,0 +1,146 @@
+"""A computation that is run once and written down: run again, it takes the time of its kernels and little more.
+
+What a step of decoding does between one kernel and the next (modules, checks, memory for results) takes longer than
+the kernels of a small model, and is the same in every step. Here it is done once. Place in the flow:
+`engine/replay.py` records steps. Read next: `csrc/tape.h`.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from malmoi.nn.kernels.native import new_tape, write_on
+
+T = TypeVar("T")
+
+
+class CannotRecord(Exception):
+    """What is computed looks at numbers, or its size depends on them: the next time it may be something else."""
+
+
+class Recording(Generic[T]):
+    """`function()`, computed now and written down. `replay` computes it again, from the numbers that are there then.
+
+    It reads and writes the same memory each time: put new numbers into the tensors that the function reads, and find
+    the results in `out`. Kernels of this package go on a tape, PyTorch's operators are called again one by one.
+    Everything that was used is kept. To be made and replayed in inference mode. Raises CannotRecord where what is
+    computed depends on the numbers.
+
+    >>> x = torch.tensor([1.0, 2.0])
+    >>> with torch.inference_mode():
+    ...     double = Recording(lambda: x * 2)
+    ...     _ = x.fill_(5)
+    ...     double.replay()
+    tensor([10., 10.])
+    """
+
+    out: T
+
+    def __init__(self, function: Callable[[], T]) -> None:
+        self.num_operators = 0  # of PyTorch
+        self._steps: list[Callable[[], object]] = []
+        self._kept: list[Tensor] = []
+        self._tape: Any = None
+        try:
+            self._turn_tape()
+            with _Questions(self), _Operators(self):
+                self.out = function()
+            self._turn_tape()
+        finally:
+            write_on(None)
+
+    def replay(self) -> T:
+        """Compute it again (mutates `out`, and what the function mutates)."""
+        for step in self._steps:
+            step()
+        return self.out
+
+    def keep(self, tensors: object) -> None:
+        """Hold the memory of all tensors in there: it will be read again, or written."""
+        self._kept += (x for x in tree_leaves(tensors) if isinstance(x, Tensor))
+
+    def note(self, operator: Callable[[], Any], results: list[Tensor]) -> None:
+        """An operator of PyTorch comes next, which makes `results`."""
+        self._turn_tape()
+        self.num_operators += 1
+        self._steps.append(partial(_repeat, operator, results) if results else operator)
+
+    def _turn_tape(self) -> None:
+        if self._tape is not None and not self._tape.is_empty():
+            self._steps.append(partial(_play, self._tape, torch.get_num_threads()))
+        self._tape = new_tape()
+        write_on(self._tape)
+
+
+def _play(tape: Any, num_threads: int) -> None:
+    if not tape.play(num_threads):
+        raise IndexError("a slot, or a length, is outside of the memory that was there when this was recorded")
+
+
+def _repeat(operator: Callable[[], Any], results: list[Tensor]) -> None:
+    out = operator()
+    for result, new in zip(results, [out] if isinstance(out, Tensor) else tree_leaves(out), strict=True):
+        result.copy_(new)
+
+
+class _Questions(TorchFunctionMode):
+    """Refuses to say what the numbers are; keeps the tensors whose addresses kernels get."""
+
+    ASKED = frozenset(
+        {"tolist", "item", "numpy", "__bool__", "__int__", "__float__", "__index__", "__contains__"}
+    )
+
+    def __init__(self, recording: "Recording[Any]") -> None:
+        super().__init__()
+        self.recording = recording
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in self.ASKED:
+            raise CannotRecord(f"Tensor.{name}() is called")
+        if name == "data_ptr":
+            self.recording.keep(args)
+        return func(*args, **(kwargs or {}))
+
+
+def _depends_on_numbers(func: Any, args: Any) -> bool:
+    """Whether what it returns, or how much of it there is, is not said by the sizes of its arguments."""
+    if func is torch.ops.aten.index.Tensor:  # by a mask: as many as are true
+        return any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1])
+    tags = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
+    return any(tag in func.tags for tag in tags)
+
+
+class _Operators(TorchDispatchMode):
+    """Writes down what PyTorch computes. Views and new memory are there already when it is computed again."""
+
+    ALLOCATING = frozenset({"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"})
+
+    def __init__(self, recording: "Recording[Any]") -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.recording = recording
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if _depends_on_numbers(func, args):
+            raise CannotRecord(f"{func} is called")
+        out = func(*args, **kwargs)
+        self.recording.keep((args, kwargs, out))
+        if func.overloadpacket.__name__ in self.ALLOCATING or torch.Tag.inplace_view in func.tags:
+            return out
+        if func._schema.is_mutable:
+            self.recording.note(partial(func, *args, **kwargs), [])
+            return out
+        places = {
+            x.untyped_storage().data_ptr() for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)
+        }
+        results = [x for x in tree_leaves(out) if isinstance(x, Tensor)]
+        if any(x.untyped_storage().data_ptr() not in places for x in results):
+            self.recording.note(partial(func, *args, **kwargs), results)
+        return out
