@@ -131,11 +131,11 @@ struct Kernels {
 using Fork = void (*)(void (*)(void*), void*, unsigned threads, unsigned flags);
 extern Fork fork_threads;
 
-// `count` pieces of work, `length` of them taken at a time.
+// `count` pieces of work. Whoever comes takes one of `parts` parts of what is left.
 struct Job {
     void (*run)(const void* task, int64_t begin, int64_t end);
     const void* task;
-    int64_t count, length;
+    int64_t count, parts;
 };
 
 // A job that several threads work on: each takes what nobody has taken.
@@ -150,7 +150,7 @@ private:
     Job job{};
     // The number of the job, and the first piece that is left. In one: whoever looks at the one job cannot take from the next.
     alignas(64) std::atomic<uint64_t> ticket{0};
-    std::atomic<int64_t> count{0}, length{1};
+    std::atomic<int64_t> count{0}, parts{1};
     alignas(64) std::atomic<int64_t> num_done{0};
 };
 
@@ -169,8 +169,9 @@ void parallel(int64_t count, int threads, const Task& task) {
     const auto run = [](const void* all, int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) (*static_cast<const Task*>(all))(i);
     };
-    // Neighbours go together: a thread then reads memory in long runs, which is what the hardware fetches ahead.
-    const Job job{run, &task, count, count / (4 * threads) > 1 ? count / (4 * threads) : 1};
+    // Neighbours go together: a thread then reads memory in long runs, which is what the hardware fetches ahead. Shorter
+    // ones at the end, or all would wait for whoever began a long one last.
+    const Job job{run, &task, count, 2 * threads};
     ++num_shared;
     Share alone;
     Share& share = team ? *team : alone;

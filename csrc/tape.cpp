@@ -33,7 +33,7 @@ void Share::begin(const Job& next) {
     const uint64_t number = ticket.load(std::memory_order_relaxed) / kFirst + 1;
     ticket.store(number * kFirst + kNone, std::memory_order_relaxed);
     count.store(next.count, std::memory_order_release);
-    length.store(next.length, std::memory_order_release);
+    parts.store(next.parts, std::memory_order_release);
     job = next;
     num_done.store(0, std::memory_order_relaxed);
     ticket.store((number + 1) * kFirst, std::memory_order_release);
@@ -44,8 +44,8 @@ bool Share::take_part() {
     for (;;) {
         uint64_t mine = ticket.load(std::memory_order_acquire);
         const int64_t begin = static_cast<int64_t>(mine % kFirst), all = count.load(std::memory_order_acquire);
-        const int64_t step = length.load(std::memory_order_acquire), end = begin + step < all ? begin + step : all;
         if (begin >= all) return has_worked;
+        const int64_t part = (all - begin) / parts.load(std::memory_order_acquire), end = begin + (part > 1 ? part : 1);
         // If these are the numbers of another job, the ticket is another one, too.
         if (!ticket.compare_exchange_weak(mine, mine + static_cast<uint64_t>(end - begin), std::memory_order_acq_rel)) continue;
         job.run(job.task, begin, end);  // the job cannot end before this is done
