@@ -45,11 +45,11 @@ class Runner:
         is_batched: bool = True,
     ) -> None:
         self.model, self.groups, self.is_batched = model, groups, is_batched
-        self.device = model.device  # asking in each step would look through all modules
+        self.device, self.dtype = model.device, model.dtype  # asking in each step would look through all modules
         self.replay = Replay(model.decoder if isinstance(model, EncoderDecoder) else model)
         self.no_states = torch.empty(1, 0, 0)
         self.specs = model.cache_specs()
-        memory: Any = {"dtype": model.compute_dtype or model.dtype, "device": self.device}
+        memory: Any = {"dtype": model.compute_dtype or self.dtype, "device": self.device}
         num_slots = {group.kind: group.num_blocks * group.block_size for group in groups}
         self.pools = [
             paged_cache(num_slots[spec.window, spec.is_of_source], spec, **memory)
@@ -90,7 +90,7 @@ class Runner:
             specs=self.specs,
             pools=self.pools,
             source=self._encode(self.model, counts) if isinstance(self.model, EncoderDecoder) else None,
-            dtype=self.model.dtype,
+            dtype=self.dtype,
             device=self.device,
         )
         hidden, logits = None, None
