@@ -13,6 +13,8 @@
 namespace malmoi {
 namespace LEVEL {
 
+constexpr int64_t kRunBytes = 1 << 20;  // about as much as the second cache of a core
+
 // A tile of rows, ready to be multiplied: four bytes of each row, or two bf16 numbers, side by side.
 struct Tile {
     const int32_t* x;       // (depth / 4 or / 2, rows)
@@ -175,6 +177,7 @@ inline void round_row(
 // --- the whole product -------------------------------------------------------------------------------------
 
 inline void linear(const Linear& a, int threads) {
+    if (a.rows == 0) return;
     const bool is_dense = a.format == Format::bf16;
     const int64_t tile_rows = is_dense ? kDenseRows : kGroupRows;
     const int64_t num_tiles = (a.rows + tile_rows - 1) / tile_rows;
@@ -212,11 +215,12 @@ inline void linear(const Linear& a, int threads) {
         for (int p = 0; p < 2; ++p) store_panel<uint16_t, 1>(sums[p], a, 0, (2 * pair + p) * kPanel);
     });
 
-    // A task is a panel and as many rows as leave the panel's weights in the cache worth reading.
+    // A task is a panel and a run of rows, as many as stay in a core's cache from panel to panel.
     const int64_t first_panel = 2 * num_pairs, num_panels = (a.out + kPanel - 1) / kPanel - first_panel;
-    const int64_t run = 16, num_runs = (num_tiles + run - 1) / run;
+    const int64_t most = kRunBytes / (tile_rows * row_words * 4) + 1, num_runs = (num_tiles + most - 1) / most;
+    const int64_t run = (num_tiles + num_runs - 1) / num_runs;
     parallel(num_panels * num_runs, threads, [&](int64_t task) {
-        const int64_t panel = first_panel + task / num_runs, begin = task % num_runs * run;
+        const int64_t panel = first_panel + task % num_panels, begin = task / num_panels * run;
         for (int64_t tile = begin; tile < smaller(begin + run, num_tiles); ++tile) {
             const int64_t first = tile * tile_rows, rows = rows_of(tile);
             const Tile ready{all_words + first * row_words, all_scales + first * groups, all_starts + first * groups};

@@ -6,6 +6,7 @@ each generation -> INPUTS -> `runner.py`, which runs the model on them.
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ def step_inputs(
     counts: Counts,
     *,
     groups: Sequence[Group],
-    specs: Sequence[CacheSpec],
+    kinds: Sequence[Kind | None],
     pools: Sequence[PagedCache | StatePool],
     source: Tensor | None,
     dtype: torch.dtype,
@@ -48,20 +49,18 @@ def step_inputs(
             (*g.ids[g.num_computed : g.num_computed + count], *g.draft) for g, count in counts.items()
         )
     )
-    steps: dict[Kind | None, PagedStep] = {
+    steps: dict[Kind | None, Any] = {
         group.kind: _source_step(group, number, owners, offsets, device)
         if group.is_of_source
         else _paged_step(group, [g.tables[number] for g in owners], starts, new, offsets, device)
         for number, group in enumerate(groups)
     }
-    states = _state_step(owners, offsets, device)
+    if None in kinds:
+        steps[None] = _state_step(owners, offsets, device)
     context = Context(
         positions=torch.from_numpy(_places(starts, new))[None].to(device),
-        sequence_lengths=torch.from_numpy(np.repeat(starts + new, new))[None].to(device),
-        caches=[
-            pool.at(states) if isinstance(pool, StatePool) else pool.at(steps[kind_of(spec)])
-            for spec, pool in zip(specs, pools, strict=True)
-        ],
+        sequence_lengths=torch.from_numpy((starts + new).repeat(new))[None].to(device),
+        caches=[pool.at(steps[kind]) for kind, pool in zip(kinds, pools, strict=True)],
         source=source,
         splice=_splice(counts, dtype, device),
     )
@@ -119,7 +118,7 @@ def _paged_step(
         row[: len(table.blocks)] = table.blocks
     begin = starts - firsts * size  # counted from the first position in the table
     end = begin + new
-    sequence, place = np.repeat(np.arange(len(tables)), new), _places(begin, new)
+    sequence, place = np.arange(len(tables)).repeat(new), _places(begin, new)
     write = blocks[sequence, place // size].astype(np.int64) * size + place % size
     seen = end if group.window is None else np.minimum(end, new + group.window - 1)
     return PagedStep(
@@ -155,5 +154,5 @@ def _offsets(lengths: np.ndarray) -> Tensor:
 def _places(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """From each start, as many numbers as its length says, end to end: from 5 one and from 0 three are 5 0 1 2."""
     ends = lengths.cumsum()
-    places: np.ndarray = np.arange(lengths.sum()) + np.repeat(starts - (ends - lengths), lengths)
+    places: np.ndarray = np.arange(ends[-1]) + (starts - (ends - lengths)).repeat(lengths)
     return places

@@ -48,14 +48,15 @@ class Runner:
         self.device, self.dtype = model.device, model.dtype  # asking in each step would look through all modules
         self.replay = Replay(model.decoder if isinstance(model, EncoderDecoder) else model)
         self.no_states = torch.empty(1, 0, 0)
-        self.specs = model.cache_specs()
+        specs = model.cache_specs()
+        self.kinds = list(map(kind_of, specs))
         memory: Any = {"dtype": model.compute_dtype or self.dtype, "device": self.device}
         num_slots = {group.kind: group.num_blocks * group.block_size for group in groups}
         self.pools = [
             paged_cache(num_slots[spec.window, spec.is_of_source], spec, **memory)
             if isinstance(spec, KeyValueSpec)
             else StatePool(num_state_slots, spec, **memory)
-            for spec in self.specs
+            for spec in specs
         ]
 
     @torch.inference_mode()
@@ -87,7 +88,7 @@ class Runner:
         tokens, context = step_inputs(
             counts,
             groups=self.groups,
-            specs=self.specs,
+            kinds=self.kinds,
             pools=self.pools,
             source=self._encode(self.model, counts) if isinstance(self.model, EncoderDecoder) else None,
             dtype=self.dtype,
@@ -149,8 +150,8 @@ class Runner:
             slots[None] = torch.tensor(
                 [list(plan.state_copies), list(plan.state_copies.values())], device=device
             )
-        for spec, pool in zip(self.specs, self.pools, strict=True):
-            if (kind := kind_of(spec)) in slots:
+        for kind, pool in zip(self.kinds, self.pools, strict=True):
+            if kind in slots:
                 pool.copy(*slots[kind])
 
     def _encode(self, model: EncoderDecoder, counts: dict[Generation, int]) -> Tensor:

@@ -89,9 +89,14 @@ class PackedEmbedding(nn.Module):
 
     def forward(self, ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch D"]:
         """Raises IndexError for an id that is not in the table, as PyTorch's does."""
-        if ids.is_cpu and ids.numel() and (ids.min() < 0 or ids.max() >= self.num_embeddings):
+        if ids.is_cpu and ids.numel() and not _are_within(ids, self.num_embeddings):
             raise IndexError(f"an id is outside of 0 to {self.num_embeddings - 1}")
         return torch.unflatten(self.packed.rows(ids.flatten()), 0, ids.shape)
+
+
+def _are_within(ids: Tensor, size: int) -> bool:
+    lowest, highest = torch.aminmax(ids)
+    return int(lowest) >= 0 and int(highest) < size
 
 
 # --- projections of one x ----------------------------------------------------------------------------------

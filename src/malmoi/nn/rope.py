@@ -114,5 +114,7 @@ class Rope(nn.Module):
             table = [self.config.frequencies(self.head_dim, length) for length in lengths.tolist()]
             radians = torch.stack(table).to(positions.device)[which]
         angles = (positions[..., None].float() * radians)[:, :, None]
-        magnitude = 1.0 if scaling is None else scaling.magnitude
-        return Rotation(angles.cos() * magnitude, angles.sin() * magnitude)
+        rotation = Rotation(angles.cos(), angles.sin())
+        if scaling is None or scaling.magnitude == 1.0:
+            return rotation
+        return Rotation(*(part * scaling.magnitude for part in rotation))
