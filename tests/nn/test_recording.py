@@ -1,5 +1,7 @@
 """A recording computes what its function computes, each time, and refuses what it could not compute again."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -102,3 +104,12 @@ def test_the_memory_of_what_was_used_stays_its_own() -> None:
     others = [torch.full((1000,), 7.0) for _ in range(50)]  # would take freed memory
     assert recording.replay().eq(6).all()
     assert all(other.eq(7).all() for other in others)
+
+
+def test_recording_does_not_import_the_compiler() -> None:
+    code = (
+        "import sys, torch; from malmoi.nn.kernels.recording import Recording\n"
+        "with torch.inference_mode(): Recording(lambda: torch.ones(2) + 1).replay()\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

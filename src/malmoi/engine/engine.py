@@ -240,7 +240,7 @@ class Engine:
         return self._follow(request)
 
     def refresh(self) -> None:
-        """Call after changing the weights: what is cached was computed with the old ones, and is computed anew.
+        """Call after changing weights or modules: what is cached or recorded is of the old ones, and made anew.
 
         The features of attachments are the caller's, and stay what the old weights made of an image or a sound.
         """

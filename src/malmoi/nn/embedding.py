@@ -114,5 +114,8 @@ class SinusoidalPositions(nn.Module):
 
 def table(size: int, hidden_size: int) -> nn.Embedding:
     """`size` learned vectors."""
-    # As nn.Embedding(...) draws it, but on the meta device that loads torch._dynamo, which takes a second.
-    return nn.Embedding(size, hidden_size, _weight=torch.randn(size, hidden_size))
+    # As nn.Embedding(...) draws it; but on the meta device that imports what takes longer than loading a small model.
+    weight = torch.empty(size, hidden_size)
+    if not weight.is_meta:
+        weight.normal_()
+    return nn.Embedding(size, hidden_size, _weight=weight)
