@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -74,6 +75,9 @@ def test_what_is_replayed_is_what_would_be_computed(level: str, threads: int) ->
         lambda x: torch.from_numpy(x.numpy().copy()),
         lambda x: x[: int(x[0])],
         lambda x: x if 1.0 in x else -x,
+        lambda x: torch.from_numpy(np.asarray(x).copy()),
+        lambda x: torch.tensor([x[0], x[1]]),
+        lambda x: (x * 2)[None].t_(),
     ],
 )
 def test_what_depends_on_the_numbers_is_refused(question: Callable[[Tensor], Tensor]) -> None:

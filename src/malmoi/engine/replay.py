@@ -25,16 +25,16 @@ NUM_KEPT = 4
 PATIENCE = 2
 """So many steps with as many sequences run as ever before one is recorded, which takes as long as a few of them."""
 
-Key = tuple[int, str, int]
-"""How many sequences; with which kernels; on how many threads."""
+Key = tuple[int, torch.dtype, str, int]
+"""How many sequences; in which precision; with which kernels; on how many threads."""
 
 
 class Replay:
     """Logits of steps in which each sequence shows one id: at first of the model itself, then of a recording of it.
 
-    A recording reads the model's weights where they lie. Numbers that change there are seen; another module or tensor
-    in the place of one is not, until `forget`. A model that looks at its numbers on the way, such as a mixture of
-    experts, is never recorded, nor is one that none of our kernels run.
+    A recording reads the model's weights where they lie. Numbers that change there are seen; another module, hook or
+    tensor in the place of one is not, nor other memory for one (`parameter.data = ...`), until `forget`. A model that
+    looks at its numbers on the way, such as a mixture of experts, is not recorded, nor one that is compiled.
     """
 
     def __init__(self, decoder: Decoder) -> None:
@@ -47,16 +47,18 @@ class Replay:
         """Record anew what is asked for from now on."""
         self.recorded.clear()
         self._num_seen.clear()
+        self.can_record = True
 
     def logits(self, tokens: Int[Tensor, "1 B"], context: Context) -> Float[Tensor, "B V"]:
         """Those of the next tokens, until the next call. Extends the caches of `context` (mutates them)."""
         x, context = self.decoder.embed(tokens, context)
-        key = (tokens.shape[1], level(), torch.get_num_threads())
+        key = (tokens.shape[1], x.dtype, level(), torch.get_num_threads())
         if key in self.recorded:
             self.recorded.move_to_end(key)
             return self.recorded[key].logits(x, context)
         self._num_seen[key] += 1
-        if self.can_record and self._num_seen[key] > PATIENCE:
+        has_kernels = x.is_cpu and level() != TWINS
+        if self.can_record and has_kernels and x.shape[1] <= MAX_ROWS and self._num_seen[key] > PATIENCE:
             try:
                 return self._record(key, x, context)
             except CannotRecord:
@@ -64,10 +66,8 @@ class Replay:
         return _logits(self.decoder, x, context)
 
     def _record(self, key: Key, x: Float[Tensor, "1 B D"], context: Context) -> Float[Tensor, "B V"]:
-        if level() == TWINS or not x.is_cpu:
-            raise CannotRecord("no kernels of ours run here")
-        if x.shape[1] > MAX_ROWS:
-            return _logits(self.decoder, x, context)
+        if any(module._compiled_call_impl is not None for module in self.decoder.modules()):
+            raise CannotRecord("a compiled module runs kernels that nobody sees")
         self.recorded[key] = step = RecordedStep(self.decoder, x, context)
         if len(self.recorded) > NUM_KEPT:
             self.recorded.popitem(last=False)
@@ -79,12 +79,15 @@ class RecordedStep:
 
     def __init__(self, decoder: Decoder, x: Float[Tensor, "1 B D"], context: Context) -> None:
         self.x = x.clone()
+        self.positions, self.sequence_lengths = context.positions.clone(), context.sequence_lengths.clone()
         self.rotations = {name: Rotation(*map(torch.clone, pair)) for name, pair in context.rotations.items()}
         views = _views(context)
         own = {id(view.step): _with_room(view) for view in views}
         self.steps = list(own.values())
         context = replace(
             context,
+            positions=self.positions,
+            sequence_lengths=self.sequence_lengths,
             rotations=self.rotations,
             caches=[view.pool.at(own[id(view.step)]) for view in views],
         )
@@ -93,6 +96,8 @@ class RecordedStep:
     def logits(self, x: Float[Tensor, "1 B D"], context: Context) -> Float[Tensor, "B V"]:
         """Those of another step over the same caches (mutates them)."""
         self.x.copy_(x)
+        self.positions.copy_(context.positions)
+        self.sequence_lengths.copy_(context.sequence_lengths)
         for name, pair in context.rotations.items():
             for own, new in zip(self.rotations[name], pair, strict=True):
                 own.copy_(new)

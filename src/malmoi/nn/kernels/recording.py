@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, UntypedStorage
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -45,7 +45,7 @@ class Recording(Generic[T]):
     def __init__(self, function: Callable[[], T]) -> None:
         self.num_operators = 0  # of PyTorch
         self._steps: list[Callable[[], object]] = []
-        self._kept: list[Tensor] = []
+        self._kept: list[UntypedStorage] = []  # not tensors: somebody may give one other memory
         self._tape: Any = None
         try:
             self._turn_tape()
@@ -63,7 +63,7 @@ class Recording(Generic[T]):
 
     def keep(self, tensors: object) -> None:
         """Hold the memory of all tensors in there: it will be read again, or written."""
-        self._kept += (x for x in tree_leaves(tensors) if isinstance(x, Tensor))
+        self._kept += (x.untyped_storage() for x in tree_leaves(tensors) if isinstance(x, Tensor))
 
     def note(self, operator: Callable[[], Any], results: list[Tensor]) -> None:
         """An operator of PyTorch comes next, which makes `results`."""
@@ -80,7 +80,9 @@ class Recording(Generic[T]):
 
 def _play(tape: Any, num_threads: int) -> None:
     if not tape.play(num_threads):
-        raise IndexError("a slot, or a length, is outside of the memory that was there when this was recorded")
+        raise IndexError(
+            "a slot, or a length, is outside of the memory that was there when this was recorded"
+        )
 
 
 def _repeat(operator: Callable[[], Any], results: list[Tensor]) -> None:
@@ -93,8 +95,10 @@ class _Questions(TorchFunctionMode):
     """Refuses to say what the numbers are; keeps the tensors whose addresses kernels get."""
 
     ASKED = frozenset(
-        {"tolist", "item", "numpy", "__bool__", "__int__", "__float__", "__index__", "__contains__"}
+        {"tolist", "item", "numpy", "__array__", "__dlpack__"}
+        | {"__bool__", "__int__", "__float__", "__index__", "__contains__"}
     )
+    COPYING = frozenset({"tensor", "as_tensor"})
 
     def __init__(self, recording: "Recording[Any]") -> None:
         super().__init__()
@@ -104,6 +108,8 @@ class _Questions(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in self.ASKED:
             raise CannotRecord(f"Tensor.{name}() is called")
+        if name in self.COPYING and any(isinstance(x, Tensor) for x in tree_leaves(args)):
+            raise CannotRecord(f"torch.{name} makes a constant of a tensor")
         if name == "data_ptr":
             self.recording.keep(args)
         return func(*args, **(kwargs or {}))
@@ -137,15 +143,17 @@ class _Operators(TorchDispatchMode):
             raise CannotRecord(f"{func} is called")
         out = func(*args, **kwargs)
         self.recording.keep((args, kwargs, out))
-        if func.overloadpacket.__name__ in self.ALLOCATING or torch.Tag.inplace_view in func.tags:
+        name = func.overloadpacket.__name__
+        if name in self.ALLOCATING or name == "detach_":
             return out
-        if func._schema.is_mutable:
-            self.recording.note(partial(func, *args, **kwargs), [])
-            return out
-        places = {
-            x.untyped_storage().data_ptr() for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)
-        }
+        if torch.Tag.inplace_view in func.tags:
+            raise CannotRecord(f"{func} gives a tensor another shape")
+        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        places = {x.untyped_storage().data_ptr() for x in given}
         results = [x for x in tree_leaves(out) if isinstance(x, Tensor)]
-        if any(x.untyped_storage().data_ptr() not in places for x in results):
-            self.recording.note(partial(func, *args, **kwargs), results)
+        has_new = any(x.untyped_storage().data_ptr() not in places for x in results)
+        if func._schema.is_mutable and has_new:
+            raise CannotRecord(f"{func} writes, and makes something new")
+        if func._schema.is_mutable or has_new:
+            self.recording.note(partial(func, *args, **kwargs), results if has_new else [])
         return out
