@@ -6,17 +6,16 @@ a wrong option, a file that cannot be read or written), 130 stopped by Ctrl-C, 1
 has gone; 1 with a traceback is a bug. Read next: `cli/generate.py`, the simplest verb.
 """
 
-import difflib
 import errno
 import io
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from typing import NoReturn
 
 import click
 
 from malmoi import __version__
+from malmoi.cli.lazy import LazyGroup
 from malmoi.core.errors import MalmoiError
 
 VERBS = {
@@ -26,46 +25,20 @@ VERBS = {
     "embed": "Turn texts into vectors. 글을 벡터로 바꿉니다.",
     "inspect": "Draw a model, and count what it costs. 모델 구조를 그리고 비용을 계산합니다.",
     "generate": "Continue a text. 글을 이어 씁니다.",
-    "tokenizer": "Train a tokenizer, encode and decode text. 토크나이저를 만들고 씁니다.",
+    "tokenizer": "Make, compare and use tokenizers. 토크나이저를 만들고, 견주고, 씁니다.",
     "train": "Train a model by a recipe. 모델을 학습합니다.",
     "transcribe": "Write down what is said. 소리를 듣고 받아씁니다.",
 }
 """Every verb and its line in `malmoi --help`; the command itself is `malmoi.cli.<verb>.<verb>`."""
 
 
-class LazyGroup(click.Group):
-    """A click group whose commands are named in `VERBS` and imported on use."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name the verbs, in the order of the help page."""
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the verb's module and return its command; None if there is no such verb."""
-        if cmd_name not in VERBS:
-            return None
-        command = getattr(import_module(f"malmoi.cli.{cmd_name}"), cmd_name)
-        assert isinstance(command, click.Command), f"malmoi.cli.{cmd_name}.{cmd_name} is not a click command"
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Like click's, but an unknown verb is answered with the nearest one."""
-        if args[0] not in VERBS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], VERBS, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"Verbs: {', '.join(VERBS)}."
-            ctx.fail(f"there is no verb {args[0]!r}. {hint}")
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the verbs from `VERBS`, importing none of them."""
-        with formatter.section("Verbs"):
-            formatter.write_dl(list(VERBS.items()))
-
-
 @click.command(
-    cls=LazyGroup, subcommand_metavar="VERB ...", context_settings={"help_option_names": ["-h", "--help"]}
+    cls=LazyGroup,
+    package="malmoi.cli",
+    lines=VERBS,
+    noun="verb",
+    subcommand_metavar="VERB ...",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, message="malmoi %(version)s")
 def malmoi() -> None:
