@@ -1,6 +1,6 @@
 """The options that `malmoi generate` and `malmoi chat` share: in what precision a model runs, in how much memory, how.
 
-    options -> EngineSettings -> `load_llm`: dtype, threads | engine_options
+    options -> EngineSettings -> `load_llm`: dtype, device, threads | engine_options
 
 Whether they go together the engine says. Read next: `malmoi/engine/engine.py`, what each means; `sampling.py`, the
 options about the answers.
@@ -39,6 +39,9 @@ OPTIONS = (
         "--dtype",
         type=click.Choice(["bf16", "fp32", "int8", "int4"]),
         help="Of the weights. [default: the file's]",
+    ),
+    click.option(
+        "--device", default="cpu", show_default=True, metavar="NAME", help="Where it runs: cpu, or cuda for a GPU."
     ),
     click.option(
         "--threads",
@@ -86,6 +89,7 @@ class EngineSettings:
     """
 
     dtype: str | None = None
+    device: str = "cpu"
     threads: int | None = None
     cache_bytes: int | None = None
     cache_dtype: str | None = None
@@ -102,7 +106,7 @@ class EngineSettings:
         changed = {
             field.name: getattr(self, field.name)
             for field in fields(self)
-            if field.name not in ("dtype", "threads") and getattr(self, field.name) != field.default
+            if field.name not in ("dtype", "device", "threads") and getattr(self, field.name) != field.default
         }
         return changed | ({"speculation": self._drafter()} if "speculation" in changed else {})
 
@@ -119,7 +123,7 @@ class EngineSettings:
                 return PromptLookup()
             case directory:
                 try:
-                    model = load_model(directory, is_prepacked=True)
+                    model = load_model(directory, device=self.device, is_prepacked=True)
                 except (CheckpointError, HubError) as error:
                     problem = (
                         f"speculation={directory!r} is none of off, lookup and auto, and as a model: {error}"

@@ -20,7 +20,9 @@ def load_llm(model: str | None, settings: EngineSettings) -> "LLM":
     """
     from malmoi.llm import load
 
-    llm = load(model, dtype=settings.dtype, engine_options=settings.engine_options())
+    llm = load(
+        model, dtype=settings.dtype, device=settings.device, engine_options=settings.engine_options()
+    )
     choose_threads(llm.model, settings.threads)
     return llm
 

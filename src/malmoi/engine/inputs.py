@@ -125,7 +125,9 @@ def _paged_step(
         write=torch.from_numpy(write).to(device),
         query_offsets=offsets,
         key_offsets=_offsets(seen),
-        blocks=BlockTables(torch.from_numpy(blocks), torch.from_numpy(end.astype(np.int32)), size),
+        blocks=BlockTables(
+            torch.from_numpy(blocks).to(device), torch.from_numpy(end.astype(np.int32)).to(device), size
+        ),
     )
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+import torch
+
 from malmoi.core.errors import CheckpointError, ConfigError, RequestError
 from malmoi.core.files import read_json
 from malmoi.engine import SamplingParams
@@ -52,13 +54,15 @@ def load(
     path_or_hub_id: str | Path | None = None,
     *,
     dtype: Dtype | None = None,
+    device: torch.device | str = "cpu",
     engine_options: Mapping[str, Any] = MappingProxyType({}),
 ) -> LLM:
     """Load a model directory or a hub id; None: the model that ships with Malmoi.
 
     `dtype=None` keeps the precision of the file; "bf16", "fp32", "int8" and "int4" are others (`models.load_model`).
-    Weights in bf16 are laid out for this processor where that is faster (`nn.packed.prepack`). Stop ids are those of
-    generation_config.json, else of config.json, else the tokenizer's; default parameters those of
+    `device` is where it runs, "cuda" for a GPU; weights in bf16 are laid out as it reads them fastest
+    (`nn.packed.prepack`). Stop ids are those of generation_config.json, else of config.json, else the tokenizer's;
+    default parameters those of
     generation_config.json. Without `do_sample` and `num_beams` a decoder samples and an encoder-decoder is greedy. The
     latter's answers begin with decoder_start_token_id, else bos_token_id, and forced_bos_token_id, as in
     `transformers`; a search does not count them into an answer's length.
@@ -68,7 +72,7 @@ def load(
     >>> llm = malmoi.load("runs/my-model", dtype="int8")    # doctest: +SKIP
     """
     directory = resolve(default_model() if path_or_hub_id is None else path_or_hub_id)
-    model = _text_model(load_model(directory, dtype=dtype, is_prepacked=True))
+    model = _text_model(load_model(directory, dtype=dtype, device=device, is_prepacked=True))
     tokenizer = Tokenizer.load(directory)
     config, generation = (_Keys.read(directory / name) for name in ("config.json", "generation_config.json"))
     opening = _answer_opening(generation, config) if isinstance(model, EncoderDecoder) else []

@@ -69,36 +69,39 @@ def load_model(
     path_or_hub_id: str | Path,
     *,
     dtype: Dtype | None = None,
+    device: torch.device | str = "cpu",
     revision: str | None = None,
     is_prepacked: bool = False,
 ) -> Model:
-    """Load the model of a directory or hub id onto the CPU, for inference or further training.
+    """Load the model of a directory or hub id, for inference or further training.
 
     `dtype=None` keeps the precision of the file. Then the weights of most families are the file itself, mapped
     into memory: loading reads nothing, and writing to a weight does not change the file. With another precision the
     tensors are converted one by one, so that never more than one is there twice. "int8" and "int4" round the matrices
-    of the blocks and the head (`nn.quantized.quantize`); a directory that was saved so is loaded as it is. `revision`
-    is a branch, a tag or a commit of the hub. `is_prepacked`: bf16 matrices are laid out for this processor
-    (`nn.packed.prepack`), for inference alone, and the file's memory under them is given back.
+    of the blocks and the head (`nn.quantized.quantize`); a directory that was saved so is loaded as it is. `device` is
+    where the model is to run, "cuda" for a GPU. `revision` is a branch, a tag or a commit of the hub. `is_prepacked`:
+    bf16 matrices are laid out for the device (`nn.packed.prepack`), for inference alone, and the file's memory under
+    them is given back.
 
         model = load_model("runs/my-model", dtype=torch.bfloat16)
         model(torch.tensor([[5, 6, 7]])).logits     # (1, 3, vocab_size)
 
     Raises:
         ConfigError: a key or value of `config.json` that the family does not compute, by name; a `dtype` that
-            is not known, or that a quantised directory does not have.
+            is not known, or that a quantised directory does not have; a `device` that is not here.
         CheckpointError: a tensor that is missing, extra or of another shape, by its name in the file.
         HubError: the hub id cannot be fetched, or a `revision` is asked of a directory.
     """
     directory = resolve(path_or_hub_id, revision=revision)
     family, config, quantized = _read_config(directory)
     precision, dtype = _asked(dtype)
+    device = _here(device)
     if quantized is not None:
         require_same(precision or dtype, quantized[0], directory)
         with torch.device("meta"):
             model = build_model(config)
         fill_quantized(model, *quantized, directory)
-        return model.eval()
+        return model.to(device).eval()
     stored = read_tensors(directory)
     config = family.settle(config, stored)
     with torch.device("meta"):
@@ -114,9 +117,22 @@ def load_model(
     _fill(model, rules.import_(tensors), directory, mapped=mapped, is_converted=dtype is not None)
     if precision is not None:
         quantize(model, precision, release=lambda weight: _let_go_if(weight, mapped))
-    elif is_prepacked:
+    model.to(device)
+    if precision is None and is_prepacked:
         prepack(model, release=lambda weight: _let_go_if(weight, mapped))
     return model.eval()
+
+
+def _here(device: torch.device | str) -> torch.device:
+    """Raises ConfigError for a device that PyTorch does not know or cannot use on this machine."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as problem:
+        raise ConfigError(
+            f"device={str(device)!r} cannot be used here: {str(problem).splitlines()[0]}. Use 'cpu', or 'cuda' with a GPU "
+            "and a build of PyTorch for it."
+        ) from None
+    return torch.device(device)
 
 
 def save_model(model: Model, directory: str | Path, *, dtype: torch.dtype | None = None) -> None:

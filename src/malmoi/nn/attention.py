@@ -15,7 +15,7 @@ from malmoi.nn.attend import AttentionRule, attend
 from malmoi.nn.cache import CachedLayer, KeyValueSpec, LayerCache
 from malmoi.nn.context import Context
 from malmoi.nn.linear import Linear, SharedInput
-from malmoi.nn.rope import rotate
+from malmoi.nn.rope import rotate_both
 
 
 class Attention(SharedInput, CachedLayer):
@@ -76,8 +76,7 @@ class Attention(SharedInput, CachedLayer):
         q_BTNH, k_BSKH, v_BSKH = self.heads(x, context)
         q_BTNH, k_BSKH = self.q_norm(q_BTNH), self.k_norm(k_BSKH)
         if self.rope is not None:
-            rotation = context.rotations[self.rope]
-            q_BTNH, k_BSKH = rotate(q_BTNH, rotation), rotate(k_BSKH, rotation)
+            q_BTNH, k_BSKH = rotate_both(q_BTNH, k_BSKH, context.rotations[self.rope])
         cache = cast(LayerCache, context.caches[self.cache_index])  # as `cache_spec` asks for, never a state
         key_values = cache.extend(k_BSKH, v_BSKH)
         out: Tensor = self.out(attend(q_BTNH, key_values, self.rule, self.score_bias).flatten(-2))

@@ -177,7 +177,8 @@ class BlockTables:
     """The blocks in which the keys of each sequence lie, for kernels that read them where they are.
 
     Row i of `tables` has the blocks of sequence i in the order of its positions, of `block_size` slots each, and behind
-    them anything; its last key is number `lengths[i] - 1` in them. What a window hides may lie before. On the CPU.
+    them anything; its last key is number `lengths[i] - 1` in them. What a window hides may lie before. On the pool's
+    device.
 
     A pool of 4-token blocks, a sequence of 6 tokens in the blocks 7 and 2: `tables = [[7, 2]]`, `lengths = [6]`.
     """
@@ -185,6 +186,12 @@ class BlockTables:
     tables: Int32[Tensor, "sequences blocks"]
     lengths: Int32[Tensor, " sequences"]
     block_size: int
+
+    @cached_property  # asked for in each layer, and a GPU has to be waited for
+    def num_keys(self) -> list[int]:
+        """`lengths`, for those who count."""
+        lengths: list[int] = self.lengths.tolist()
+        return lengths
 
 
 @dataclass(frozen=True)
@@ -213,9 +220,10 @@ class PagedStep:
             return self.read
         assert self.blocks is not None, "a step says in slots or in blocks where its keys lie"
         size, end = self.blocks.block_size, self.blocks.lengths.long()[:, None]
-        slots = (self.blocks.tables.long()[:, :, None] * size + torch.arange(size)).flatten(1)
-        place = torch.arange(slots.shape[1])
-        is_seen = (place >= end - self.key_offsets.diff()[:, None]) & (place < end)
+        device = end.device
+        slots = (self.blocks.tables.long()[:, :, None] * size + torch.arange(size, device=device)).flatten(1)
+        place = torch.arange(slots.shape[1], device=device)
+        is_seen = (place >= end - self.key_offsets.diff().to(device)[:, None]) & (place < end)
         return slots[is_seen].to(self.write.device)
 
     @cached_property  # asked for in each layer

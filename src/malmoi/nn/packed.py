@@ -1,4 +1,4 @@
-"""Weights as the processor reads them fastest, `prepack(model)`, and the two modules that any packed weight lives in.
+"""Weights as the machine reads them fastest, `prepack(model)`, and the two modules that any packed weight lives in.
 
 A `PackedWeight` says what it is times x, some of its rows, and itself as a plain matrix; `PackedLinear` and
 `PackedEmbedding` are the modules that stand where a `Linear` and a table stood, and share one weight where those were
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from malmoi.nn.kernels.native import TWINS, in_large_pages, level
 from malmoi.nn.kernels.packed_product import packed_product
 from malmoi.nn.kernels.packing import PANEL, pack, rows_of, unpack
+from malmoi.nn.kernels.plain_product import plain_product
 from malmoi.nn.linear import Joined, Linear, SharedInput
 from malmoi.nn.mla import Expansion
 from malmoi.nn.moe import Router
@@ -204,23 +205,57 @@ class PanelWeight(PackedWeight):
         return unpack(self.panels, self.out_size, self.in_size)
 
 
-def prepack(model: M, *, release: Callable[[Tensor], None] = lambda weight: None) -> M:
-    """Put the bf16 matrices of the blocks and the head into panels (mutates and returns `model`).
+class RowWeight(PackedWeight):
+    """A bf16 matrix as it is, for a GPU, which reads rows as fast as anything: packed only so as to be joined.
 
-    For inference on this processor: the same numbers, read in the order in which they are multiplied. The table of a
-    tied head becomes the head's packed weight, so nothing is kept twice. What stays as it is: matrices in another
-    precision, routers of experts, recurrent layers, what stands before and after the blocks; and all of it where
-    `is_worth_packing()` is False. `save_model` writes the plain weights. `release` gets each plain weight once nobody
-    needs it.
+    >>> matrix = torch.randn(5, 4).bfloat16()
+    >>> torch.equal(RowWeight(matrix).rows(torch.tensor([3])), matrix[3:4])
+    True
     """
-    if is_worth_packing():
-        matrices = packable(model)
-        while matrices:  # not `for`: the list would keep every plain weight to the end
-            matrix = matrices.pop()
-            if matrix.weight.dtype is torch.bfloat16 and matrix.weight.is_cpu:
-                matrix.put(PanelWeight(matrix.weight.detach()))
-                release(matrix.weight.detach())
+
+    def __init__(self, weight: Float[Tensor, "O I"]) -> None:
+        super().__init__(*weight.shape)
+        self.register_buffer("matrix", weight)
+
+    matrix: Tensor
+
+    def product(
+        self, x: Float[Tensor, "*batch I"], bias: Float[Tensor, " O"] | None
+    ) -> Float[Tensor, "*batch O"]:
+        return plain_product(x, self.matrix, bias)
+
+    def rows(self, ids: Int[Tensor, " n"]) -> Float[Tensor, "n I"]:
+        return self.matrix[ids]
+
+    def plain(self) -> Float[Tensor, "O I"]:
+        return self.matrix
+
+
+def prepack(model: M, *, release: Callable[[Tensor], None] = lambda weight: None) -> M:
+    """Put the bf16 matrices of blocks and head into the form that is read fastest (mutates and returns `model`).
+
+    For inference where the model is, on this processor or on a GPU: the same numbers, read in the order in which they
+    are multiplied. The table of a tied head becomes the head's packed weight, so nothing is kept twice. What stays as
+    it is: matrices in another precision, routers of experts, recurrent layers, what stands before and after the blocks;
+    and all of it on a processor where `is_worth_packing()` is False. `save_model` writes the plain weights. `release`
+    gets each plain weight once nobody needs it.
+    """
+    matrices = packable(model)
+    while matrices:  # not `for`: the list would keep every plain weight to the end
+        matrix = matrices.pop()
+        form = _form_for(matrix.weight)
+        if form is not None:
+            matrix.put(form(matrix.weight.detach()))
+            release(matrix.weight.detach())
     return join(model)
+
+
+def _form_for(weight: Tensor) -> type[PanelWeight] | type[RowWeight] | None:
+    if weight.dtype is not torch.bfloat16:
+        return None
+    if weight.is_cuda:
+        return RowWeight
+    return PanelWeight if weight.is_cpu and is_worth_packing() else None
 
 
 def is_worth_packing() -> bool:

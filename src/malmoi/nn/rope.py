@@ -37,6 +37,30 @@ def rotate(x: Float[Tensor, "B T N H"], rotation: Rotation) -> Float[Tensor, "B 
     return rotate_halves(x, rotation.cos, rotation.sin)
 
 
+def rotate_both(
+    q: Float[Tensor, "B T N H"], k: Float[Tensor, "B T K H"], rotation: Rotation
+) -> tuple[Float[Tensor, "B T N H"], Float[Tensor, "B T K H"]]:
+    """`rotate` queries and keys: both at once where a token's keys lie behind its queries, as in a joined product.
+
+    >>> quarter = Rotation(cos=torch.zeros(1, 1, 1, 1), sin=torch.ones(1, 1, 1, 1))   # pi / 2
+    >>> q, k = torch.tensor([[[[3.0, 4.0], [5.0, 6.0]]]]).split(1, dim=2)
+    >>> rotate_both(q, k, quarter)
+    (tensor([[[[-4.,  3.]]]]), tensor([[[[-6.,  5.]]]]))
+    """
+    num_heads, head_dim = q.shape[2:]
+    is_behind = (
+        q.shape[:2] == (1, 1)  # of several tokens the queries would lie apart, and had to be copied
+        and q.stride() == k.stride()
+        and k.storage_offset() == q.storage_offset() + num_heads * q.stride(2)
+        and k.untyped_storage().data_ptr() == q.untyped_storage().data_ptr()
+    )
+    if not is_behind or torch.is_grad_enabled():
+        return rotate(q, rotation), rotate(k, rotation)
+    both = q.as_strided((*q.shape[:2], num_heads + k.shape[2], head_dim), q.stride())
+    rotated = rotate(both, rotation)
+    return rotated[:, :, :num_heads], rotated[:, :, num_heads:]
+
+
 def rotate_neighbours(x: Float[Tensor, "B T N H"], rotation: Rotation) -> Float[Tensor, "B T N H"]:
     """Turn each pair (x[2i], x[2i + 1]) by its angle, as the paper pairs them (arXiv:2104.09864, section 3.2.2).
 

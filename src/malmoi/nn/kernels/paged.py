@@ -58,10 +58,13 @@ def _read_in_place(
     num_decoded, size = step.num_decoded, blocks.block_size
     if num_decoded == len(step.queries):
         return paged_decode(q, pool.k, pool.v, blocks.tables, blocks.lengths, block_size=size, **rule)
-    single = (q[:num_decoded], pool.k, pool.v, blocks.tables[:num_decoded], blocks.lengths[:num_decoded])
-    outs = [paged_decode(*single, block_size=size, **rule)]
-    lengths = blocks.lengths.tolist()
-    for own, table, length in list(zip(step.queries, blocks.tables, lengths, strict=True))[num_decoded:]:
+    outs = []
+    if num_decoded:
+        single = (q[:num_decoded], pool.k, pool.v, blocks.tables[:num_decoded], blocks.lengths[:num_decoded])
+        outs.append(paged_decode(*single, block_size=size, **rule))
+    for own, table, length in list(zip(step.queries, blocks.tables, blocks.num_keys, strict=True))[
+        num_decoded:
+    ]:
         said: Any = {"num_keys": length, "blocks": table, "block_size": size}
         outs.append(prefill_attention(q[slice(*own)], pool.k, pool.v, is_causal=is_causal, **said, **rule))
     return torch.cat(outs)

@@ -1,11 +1,11 @@
-"""One query a sequence over the keys and values that lie in a pool of blocks: the kernel in C++ and its twin.
+"""One query a sequence over the keys and values that lie in a pool of blocks: the kernels and their twin.
 
 What every sequence does in a step of decoding. Gathering the keys would read and write them once more; here they are
 read where they lie, each once for all query heads that share it. Place in the flow: `paged.py` calls this for a batch
 of single queries. Read next: `csrc/attention.h`.
 """
 
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from jaxtyping import Float, Float32, Int, Int32, Num
@@ -13,10 +13,11 @@ from torch import Tensor
 
 from malmoi.core.errors import ConfigError
 from malmoi.nn.kernels.native import kernels_for
+from malmoi.nn.kernels.on_gpu import gpu_kernels_for
 from malmoi.nn.kernels.reference import rows_attention_reference
 
 LANES = 16
-"""The kernel reads heads in whole vectors: widths that are not a multiple go to the twin."""
+"""The kernel in C++ reads heads in whole vectors: widths that are not a multiple go to the twin."""
 
 Scales: TypeAlias = tuple[Float32[Tensor, "slots K"], Float32[Tensor, "slots K"]]
 """Of keys and of values in 8 bits, one a slot and head: what a step is worth (`int8_cache`)."""
@@ -39,8 +40,8 @@ def paged_decode(
 
     Block n of 16 slots is the slots 16 n to 16 n + 15 of the pool. Scores, softmax and sums in fp32, rounded once at
     the end. Pools of int8 come with their `scales`; a score and a weight are multiplied by them, not each number. What
-    a sequence gets does not depend on the others or on the number of threads. Raises ConfigError for a length below 1
-    and for one that its blocks do not hold.
+    a sequence gets does not depend on the others or on the number of threads, on the CPU. There a length below 1, and
+    one that its blocks do not hold, raises ConfigError.
 
     >>> pool = torch.tensor([0.0, 0.0, 1.0, 3.0]).view(4, 1, 1)     # two blocks of two slots
     >>> blocks, lengths = torch.tensor([[1]], dtype=torch.int32), torch.tensor([2], dtype=torch.int32)
@@ -49,6 +50,9 @@ def paged_decode(
     """
     kernels = kernels_over(q, k_pool, v_pool, scales)
     is_whole = k_pool.is_contiguous() and v_pool.is_contiguous()  # a copy of a pool would cost more than all
+    if kernels is not None and is_whole and q.is_cuda:
+        said: Any = {"block_size": block_size, "scale": scale, "window": window, "soft_cap": soft_cap}
+        return cast(Tensor, kernels.paged_decode(q.contiguous(), k_pool, v_pool, blocks, lengths, **said))
     if kernels is None or not is_whole:
         return paged_decode_reference(
             q,
@@ -117,7 +121,9 @@ def paged_decode_reference(
 
 
 def kernels_over(q: Tensor, k: Tensor, v: Tensor, scales: Scales | None) -> Any:
-    """The kernels that read these heads as they are, or None: of q's precision, or in 8 bits with their scales."""
+    """The kernels that read these heads as they are, or None: of q's precision, or, on the CPU, in 8 bits."""
+    if q.is_cuda:
+        return gpu_kernels_for(q, k, v) if scales is None and v.shape[-1] else None
     if q.shape[-1] % LANES or v.shape[-1] % LANES:
         return None
     if scales is None:

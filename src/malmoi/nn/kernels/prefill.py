@@ -1,11 +1,11 @@
-"""Many queries of one sequence over its keys, block by block: the kernel in C++ and its twin.
+"""Many queries of one sequence over its keys, block by block: the kernels and their twin.
 
 What a prompt does, or a chunk of it. The scores of a few keys exist at a time, in fp32, and the keys are read where
 they lie: end to end, or in the blocks of a pool. Place in the flow: `rows.py`, `ragged.py` and `paged.py` call this
 where there is a kernel and nobody asks for a gradient. Read next: `csrc/prefill.h`.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int32, Num
@@ -63,6 +63,10 @@ def prefill_attention(
     if blocks is not None:
         blocks = blocks.contiguous()
     num_queries, num_heads, head_dim = q.shape
+    if q.is_cuda:
+        rule: Any = {"is_causal": is_causal, "scale": scale, "window": window, "soft_cap": soft_cap}
+        rule |= {"num_keys": num_keys, "blocks": blocks, "block_size": block_size}
+        return cast(Tensor, kernels.prefill_attention(q, k, v, **rule))
     out = q.new_empty(num_queries, num_heads, v.shape[-1])
     kernels.prefill_attention(
         q.dtype is torch.bfloat16,

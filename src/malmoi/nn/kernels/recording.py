@@ -49,7 +49,7 @@ class Recording(Generic[T]):
         self._tape: Any = None
         try:
             self._turn_tape()
-            with _Questions(self), _Operators(self):
+            with _Questions(self.keep), _Operators(self):
                 self.out = function()
             self._turn_tape()
         finally:
@@ -91,8 +91,13 @@ def _repeat(operator: Callable[[], Any], results: list[Tensor]) -> None:
         result.copy_(new)
 
 
+def refusing_questions() -> TorchFunctionMode:
+    """While it is entered, to ask what the numbers of a tensor are raises CannotRecord."""
+    return _Questions(lambda tensors: None)
+
+
 class _Questions(TorchFunctionMode):
-    """Refuses to say what the numbers are; keeps the tensors whose addresses kernels get."""
+    """Refuses to say what the numbers are; tells of the tensors whose addresses kernels get."""
 
     ASKED = frozenset(
         {"tolist", "item", "numpy", "__array__", "__dlpack__"}
@@ -100,9 +105,9 @@ class _Questions(TorchFunctionMode):
     )
     COPYING = frozenset({"tensor", "as_tensor"})
 
-    def __init__(self, recording: "Recording[Any]") -> None:
+    def __init__(self, keep: Callable[[object], None]) -> None:
         super().__init__()
-        self.recording = recording
+        self.keep = keep
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
@@ -111,7 +116,7 @@ class _Questions(TorchFunctionMode):
         if name in self.COPYING and any(isinstance(x, Tensor) for x in tree_leaves(args)):
             raise CannotRecord(f"torch.{name} makes a constant of a tensor")
         if name == "data_ptr":
-            self.recording.keep(args)
+            self.keep(args)
         return func(*args, **(kwargs or {}))
 
 

@@ -1,9 +1,9 @@
 """What stands between the products, in one pass each: RMSNorm, a rotation, a gate, a sum, keys and values into a pool.
 
 PyTorch runs each of them as several operators. With one token a step their overhead is what counts: `docs/lab-log.md`,
-section 11, has how much. Here are the kernels in C++ and their twins. Tokens may lie apart in memory, as the parts of
-a joined product do (`nn/packed.py`). Place in the flow: `norm`, `rope`, `mlp`, `block` and `cache` call these. Read
-next: `csrc/rowwise.h`.
+section 11, has how much. Here are the kernels, in C++ and for a GPU, and their twins. Tokens may lie apart in memory,
+as the parts of a joined product do (`nn/packed.py`). Place in the flow: `norm`, `rope`, `mlp`, `block` and `cache` call
+these. Read next: `csrc/rowwise.h`, `gpu/rowwise.py`.
 """
 
 from collections.abc import Callable
@@ -14,17 +14,24 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from malmoi.nn.kernels.native import kernels_for
+from malmoi.nn.kernels.on_gpu import gpu_kernels_for
 
 
 def rms_norm(
     x: Float[Tensor, "*batch D"], weight: Float[Tensor, " D"], eps: float
 ) -> Float[Tensor, "*batch D"]:
     """`x / rms(x) * weight`: normalised in fp32 and rounded to the precision of x before the weight multiplies it."""
-    kernels = kernels_for(x, weight)
-    if kernels is None:
+    kernels, gpu_kernels = kernels_for(x, weight), gpu_kernels_for(x, weight)
+    if kernels is None and gpu_kernels is None:
         return rms_norm_reference(x, weight, eps)
-    size, num_heads = x.shape[-1], x.shape[-2] if x.ndim == 4 else 1
-    x, stride = _tokens(x, 2 if x.ndim == 4 else 1)
+    size, num_axes = x.shape[-1], 2 if x.ndim == 4 else 1
+    num_heads = x.shape[-2] if num_axes == 2 else 1
+    x, stride = _tokens(x, num_axes)
+    if kernels is None:
+        of_gpu: Float[Tensor, "*batch D"] = gpu_kernels.rms_norm(
+            x, weight, eps, num_axes=num_axes, stride=stride
+        )
+        return of_gpu
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     kernels.rms_norm(
         x.dtype is torch.bfloat16,
@@ -54,13 +61,16 @@ def rotate_halves(
     x: Float[Tensor, "B T N H"], cos: Float[Tensor, "B T 1 half"], sin: Float[Tensor, "B T 1 half"]
 ) -> Float[Tensor, "B T N H"]:
     """Turn each pair (x[i], x[i + H/2]) by its token's angle, in fp32 and rounded once; the twin rounds on the way."""
-    kernels = kernels_for(x)
+    kernels, gpu_kernels = kernels_for(x), gpu_kernels_for(x)
     has_place = cos.shape[:2] == x.shape[:2] and 2 * cos.shape[3] == x.shape[3]
     is_plain = cos.dtype is sin.dtype is torch.float32 and has_place
-    if kernels is None or not is_plain:
+    if (kernels is None and gpu_kernels is None) or not is_plain:
         return rotate_halves_reference(x, cos, sin)
     batch, num_tokens, num_heads, head_dim = x.shape
     (x, stride), cos, sin = _tokens(x, 2), cos.contiguous(), sin.contiguous()
+    if kernels is None:
+        of_gpu: Float[Tensor, "B T N H"] = gpu_kernels.rotate_halves(x, cos, sin, stride=stride)
+        return of_gpu
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     kernels.rotate(
         x.dtype is torch.bfloat16,
@@ -106,11 +116,15 @@ def gated(
     >>> gated(torch.tensor([0.0, 20.0]), torch.tensor([3.0, 3.0]), torch.nn.functional.silu, Sigmoid(1.0))
     tensor([ 0., 60.])
     """
-    kernels = None if sigmoid is None else kernels_for(gate, up)
-    if kernels is None or sigmoid is None:
+    kernels, gpu_kernels = kernels_for(gate, up), gpu_kernels_for(gate, up)
+    if sigmoid is None or (kernels is None and gpu_kernels is None):
         return activation(gate) * up
     size = gate.shape[-1]
     (gate, gate_stride), (up, up_stride) = _tokens(gate, 1), _tokens(up, 1)
+    if kernels is None:
+        strides = {"gate_stride": gate_stride, "up_stride": up_stride}
+        of_gpu: Float[Tensor, "*batch F"] = gpu_kernels.gated(gate, up, *sigmoid, **strides)
+        return of_gpu
     out = torch.empty_like(gate, memory_format=torch.contiguous_format)
     kernels.gated(
         gate.dtype is torch.bfloat16,
@@ -137,17 +151,22 @@ def store(
 ) -> None:
     """Put the keys and values of T tokens into slots of their pools (mutates those), in the precision of the pools.
 
-    Raises IndexError for a slot that is not there.
+    Raises IndexError for a slot that is not there (on the CPU).
     """
-    kernels, num_tokens, num_slots = kernels_for(k, v, k_pool, v_pool), len(slots), len(k_pool)
+    kernels, gpu_kernels = kernels_for(k, v, k_pool, v_pool), gpu_kernels_for(k, v, k_pool, v_pool)
+    num_tokens, num_slots = len(slots), len(k_pool)
     k_size, v_size = (pool.shape[1] * pool.shape[2] for pool in (k_pool, v_pool))
     is_whole = k_pool.is_contiguous() and v_pool.is_contiguous() and slots.is_contiguous()
     fits = k.numel() == num_tokens * k_size and v.numel() == num_tokens * v_size
-    if kernels is None or not (is_whole and fits and slots.dtype is torch.int64):
+    has_kernels = kernels is not None or gpu_kernels is not None
+    if not (has_kernels and is_whole and fits and slots.dtype is torch.int64):
         for pool, new in ((k_pool, k), (v_pool, v)):
             pool.index_copy_(0, slots, new.flatten(0, -3).to(pool.dtype))
         return
     (k, k_stride), (v, v_stride), width = _tokens(k, 2), _tokens(v, 2), k.itemsize
+    if kernels is None:
+        gpu_kernels.store(k_pool, v_pool, slots, k, v, k_stride=k_stride, v_stride=v_stride)
+        return
     is_stored = kernels.store(
         num_tokens,
         k_size * width,
@@ -166,10 +185,14 @@ def store(
 
 
 def add(x: Float[Tensor, "*batch D"], y: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
-    """`x + y`. PyTorch has it; but in a step that is recorded it would be the one operator among kernels."""
-    kernels = kernels_for(x, y)
-    if kernels is None or x.shape != y.shape or not (x.is_contiguous() and y.is_contiguous()):
+    """`x + y`. PyTorch has it; but in a recorded step it would be the one operator among kernels."""
+    kernels, gpu_kernels = kernels_for(x, y), gpu_kernels_for(x, y)
+    has_kernels = kernels is not None or gpu_kernels is not None
+    if not has_kernels or x.shape != y.shape or not (x.is_contiguous() and y.is_contiguous()):
         return x + y
+    if kernels is None:
+        of_gpu: Float[Tensor, "*batch D"] = gpu_kernels.add(x, y)
+        return of_gpu
     out = torch.empty_like(x)
     kernels.add(
         x.dtype is torch.bfloat16,
