@@ -80,7 +80,7 @@ def describe_run(arguments: argparse.Namespace, folder: Path) -> RunConfig:
 def our_step(trainer: Trainer, batches: Iterator[PackedBatch]) -> Callable[[], float]:
     def step() -> float:
         batch = next(batches)
-        loss = trainer.accumulate([batch])
+        loss = trainer.accumulate([batch]).item()
         trainer.optimizers.clip()
         trainer.optimizers.step()
         return loss / batch.tokens.numel()

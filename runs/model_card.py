@@ -39,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, help="directory of pretrain-ko.jsonl.zst and pretrain-en.jsonl.zst")
     parser.add_argument("--runs", nargs="+", type=Path, required=True, help="the runs' directories, first to last")
+    parser.add_argument("--machine", required=True, help="what trained it, by name")
     parser.add_argument("--model", type=Path, default=malmoi.default_model())
     arguments = parser.parse_args()
     directory: Path = arguments.model
@@ -47,7 +48,8 @@ def main() -> None:
         name: measure(model, tokenizer, f"{arguments.data}/pretrain-{language}.jsonl.zst")
         for name, language in (("Korean", "ko"), ("English", "en"))
     }
-    write_text(directory / "README.md", "\n".join(card(directory, model, figures, arguments.runs)) + "\n")
+    lines = card(directory, model, figures, arguments.runs, arguments.machine)
+    write_text(directory / "README.md", "\n".join(lines) + "\n")
     print(json.dumps(figures))
 
 
@@ -71,7 +73,7 @@ def measure(model: Decoder, tokenizer: Tokenizer, path: str) -> tuple[float, int
 
 
 def card(
-    directory: Path, model: Decoder, figures: dict[str, tuple[float, int]], runs: list[Path]
+    directory: Path, model: Decoder, figures: dict[str, tuple[float, int]], runs: list[Path], machine: str
 ) -> Iterator[str]:
     """The lines of the card."""
     config = model.config
@@ -84,6 +86,7 @@ def card(
         vocab_size=config.vocab_size,
         max_positions=config.max_positions,
         minutes=sum(map(_minutes, runs)),
+        machine=machine,
     )
     yield "| stage | tokens | steps | last held-out bits per byte, in training |\n|---|---:|---:|---:|"
     for run in runs:
@@ -125,10 +128,10 @@ pipeline_tag: text-generation
 ---
 # 말모이 기본 모델 · Malmoi's default model
 
-설치하면 바로 말을 걸 수 있는 작은 한국어 모델입니다. CPU 코어 하나로 {minutes:.0f}분 학습했습니다.
+설치하면 바로 말을 걸 수 있는 작은 한국어 모델입니다. {machine} 한 장으로 {minutes:.1f}분 학습했습니다.
 도구를 시험하고 배우는 데 쓰라고 넣어 두었으니, 사실을 묻는 데 쓰지 마세요.
 
-A small Korean model that answers right after installation. One processor core trained it in {minutes:.0f} minutes.
+A small Korean model that answers right after installation. One {machine} trained it in {minutes:.1f} minutes.
 It is there to try the tools and to learn from them, not to be believed.
 
 A Llama of {parameters:.1f}M parameters ({megabytes:.0f} MB in bf16): {num_layers} layers of width {hidden_size},
@@ -162,15 +165,15 @@ The weights and the tokenizer are derived from share-alike text and are under **
   petitions (lovit/petitions_archive, CC0 1.0); documentation in Korean by MicrosoftDocs and its mirrors (CC BY 4.0),
   kubernetes/website, reactjs/ko.react.dev, vuejs-translations/docs-ko, github/opensource.guide and cncf/glossary
   (CC BY 4.0), tensorflow/docs-l10n, elixirschool and huggingface/course (Apache-2.0), d2l-ai/d2l-ko (CC BY-SA 4.0),
-  rinthel/rust-lang-book-ko (MIT or Apache-2.0), PyTorchKorea/tutorials-kr (BSD-3-Clause). Pages that are largely
-  machine-translated count a fiftieth.
+  rinthel/rust-lang-book-ko (MIT or Apache-2.0), PyTorchKorea/tutorials-kr (BSD-3-Clause). The weights have seen no page
+  that is largely machine-translated (MicrosoftDocs and its mirrors); the tokenizer has.
 - English: books in the public domain (mlschmitt/classic-books-markdown), python/python-docs-ko (PSF-2.0), and the
   English originals of the documentation above.
 - Conversations: real text in our own prompt forms from the sources above and from KoBEST (SKT, CC BY-SA 4.0), KLUE
   (CC BY-SA 4.0), KorNLUDatasets (kakaobrain, CC BY-SA 4.0), korean-parallel-corpora (CC BY-SA 3.0), tldr-pages
   (CC BY 4.0); question and answer pairs of songys/Chatbot_data (MIT) and acceptable responses of SQuARe
   (naver-ai/korean-safety-benchmarks, MIT, HyperCLOVA text labelled by people); 78 lines about itself that we wrote.
-  Training splits only; the Bible is left out.
+  Short ones are also joined to conversations of several turns. Training splits only; the Bible is left out.
 """
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ def test_micro_batches_give_the_loss_and_gradients_of_one_large_batch(make_run: 
     def accumulated(*parts: tuple[slice, tuple[int, ...]]) -> tuple[float, list[torch.Tensor]]:
         trainer.model.zero_grad()
         batches = [PackedBatch(tokens=tokens[:, s], targets=targets[:, s], lengths=n) for s, n in parts]
-        return trainer.accumulate(batches), [p.grad.clone() for p in trainer.model.parameters()]
+        return trainer.accumulate(batches).item(), [p.grad.clone() for p in trainer.model.parameters()]
 
     loss, gradients = accumulated((slice(None), lengths))
     for num_parts in (2, 3):

@@ -20,6 +20,7 @@ from malmoi.nn.cache import CacheSpec, LayerCache
 from malmoi.nn.rope import Rotation
 from malmoi.nn.splice import Splice
 from malmoi.nn.state import LayerStates
+from malmoi.nn.transfer import send
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,8 +146,8 @@ class Context:
         # One layout for all layers of a kind: the compiler then sees one tensor of offsets, not one a layer.
         layouts = {spec: spec.packed_layout(offsets, source_offsets) for spec in specs}
         return cls(
-            positions=positions.to(device),
-            sequence_lengths=torch.repeat_interleave(sizes, sizes)[None].to(device),
+            positions=send(positions, device),
+            sequence_lengths=send(torch.repeat_interleave(sizes, sizes)[None], device),
             caches=[layouts[spec] for spec in specs],
             source=source,
         )

@@ -1,6 +1,7 @@
-"""How the model that ships in the package was made. `docs/lab-log.md` has the experiments behind each number.
+"""How the model that ships in the package was made: on one GPU. `docs/lab-log.md` has the numbers behind the numbers.
 
-`data` is a directory of the corpora that the model card names, as `.jsonl.zst` files.
+`data` is a directory of the corpora that the model card names, as `.jsonl.zst` files; `runs/default_model.sh` has made
+the tokenizer and the conversations of many turns. On a processor the same takes days.
 """
 
 from pathlib import Path
@@ -13,14 +14,19 @@ from malmoi.train.schedule import Cosine, WarmupStableDecay
 # Pages that are largely machine translation.
 _TRANSLATED = ("MicrosoftDocs/", "sammy310/")
 
+# What `runs/join_conversations.py` reads too.
+SMALL_TALK, VERSES = ("kind=smalltalk",), ("scrollmapper/",)
+PERSONA = Path(__file__).with_name("persona.jsonl")
+
+# The batch is what DeepSeek's fit (arXiv:2401.02954, section 3.1) gives for this much arithmetic, and the rate goes
+# with it: 3e-3 served batches of 8,192.
+_TOKENS_PER_BATCH = 65_536
+_OPTIM = OptimConfig(lr=4e-3)
+
 
 def _prose(data: str, weight: float) -> SourceConfig:
-    """Korean prose; machine-translated pages come in through `_translated` with a smaller weight."""
+    """Korean prose without the machine-translated pages."""
     return SourceConfig(path=f"{data}/pretrain-ko.jsonl.zst", weight=weight, exclude=_TRANSLATED)
-
-
-def _translated(data: str, weight: float) -> SourceConfig:
-    return SourceConfig(path=f"{data}/pretrain-ko.jsonl.zst", weight=weight, include=_TRANSLATED)
 
 
 def _english(data: str, weight: float) -> SourceConfig:
@@ -30,35 +36,41 @@ def _english(data: str, weight: float) -> SourceConfig:
 def _chat(data: str, *, small_talk: float, other: float) -> tuple[SourceConfig, ...]:
     """Conversations without the Bible's verses, with the short everyday ones as often as their own weight says."""
     path = f"{data}/chat-ko.jsonl.zst"
-    is_small_talk, is_verse = ("kind=smalltalk",), ("scrollmapper/",)
     return (
         SourceConfig(
-            path=path, weight=small_talk, messages_field="messages", include=is_small_talk, holdout_by="text"
+            path=path, weight=small_talk, messages_field="messages", include=SMALL_TALK, holdout_by="text"
         ),
-        SourceConfig(path=path, weight=other, messages_field="messages", exclude=is_small_talk + is_verse),
+        SourceConfig(path=path, weight=other, messages_field="messages", exclude=SMALL_TALK + VERSES),
+    )
+
+
+def _turns(weight: float) -> SourceConfig:
+    """Short conversations joined to longer ones: an answer is to what was said last, not to what was said first."""
+    return SourceConfig(
+        path="out/default-turns.jsonl.zst", weight=weight, messages_field="messages", holdout_permille=0
     )
 
 
 def _persona(weight: float) -> SourceConfig:
     """Who the model is and what it cannot do, in our own words."""
-    path = str(Path(__file__).with_name("persona.jsonl"))
-    return SourceConfig(path=path, weight=weight, messages_field="messages", holdout_permille=0)
+    return SourceConfig(path=str(PERSONA), weight=weight, messages_field="messages", holdout_permille=0)
 
 
 def pretrain(data: str) -> RunConfig:
     """Korean prose with a little English, from random weights, at a constant rate: `sft` does the decay."""
     return RunConfig(
         out="out/default-pretrain",
-        start=FromScratch(depth=8),
+        start=FromScratch(depth=11, max_positions=2048),
         tokenizer="out/default-tokenizer",
-        sources=(_prose(data, 0.92), _translated(data, 0.02), _english(data, 0.06)),
-        total_tokens=6_553_600,
-        tokens_per_batch=8192,
-        optim=OptimConfig(lr=3e-3),
-        schedule=WarmupStableDecay(warmup=0.01, decay=0.0),
+        sources=(_prose(data, 0.94), _english(data, 0.06)),
+        total_tokens=150_000_000,
+        context_length=2048,
+        tokens_per_batch=_TOKENS_PER_BATCH,
+        optim=_OPTIM,
+        schedule=WarmupStableDecay(warmup=0.02, decay=0.0),
         eval_sources=(SourceConfig(path=f"{data}/pretrain-ko.jsonl.zst"),),
         eval_every=250,
-        checkpoint_every=50,
+        checkpoint_every=500,
     )
 
 
@@ -72,17 +84,18 @@ def sft(data: str) -> RunConfig:
         start=FromCheckpoint(path="out/default-pretrain/model"),
         tokenizer="out/default-tokenizer",
         sources=(
-            *_chat(data, small_talk=0.08, other=0.27),
-            _persona(0.01),
-            _prose(data, 0.60),
-            _english(data, 0.04),
+            *_chat(data, small_talk=0.03, other=0.25),
+            _turns(0.10),
+            _persona(0.002),
+            _prose(data, 0.568),
+            _english(data, 0.05),
         ),
-        total_tokens=8_519_680,
-        context_length=1024,  # the context that it is served with; pretraining saw 512, which is cheaper
-        tokens_per_batch=8192,
-        optim=OptimConfig(lr=3e-3),
+        total_tokens=100_000_000,
+        context_length=2048,
+        tokens_per_batch=_TOKENS_PER_BATCH,
+        optim=_OPTIM,
         schedule=Cosine(warmup=0.02),
         eval_sources=(SourceConfig(path=f"{data}/pretrain-ko.jsonl.zst"),),
         eval_every=250,
-        checkpoint_every=50,
+        checkpoint_every=500,
     )

@@ -15,6 +15,7 @@ from malmoi.data.pack import PackedBatch
 from malmoi.nn.cache import KeyValueSpec, PackedLayout
 from malmoi.nn.context import Context
 from malmoi.nn.stack import EncoderDecoder
+from malmoi.nn.transfer import send
 from malmoi.train.objective import Learner, NextToken, Objective
 
 
@@ -60,7 +61,7 @@ class Forward:
             assert isinstance(model, EncoderDecoder), "only an encoder-decoder reads a source"
             specs = model.encoder.cache_specs()
             places = Context.packed(batch.source_lengths, specs=specs, device=device)
-            source = model.encode(batch.source.to(device), places)
+            source = model.encode(send(batch.source, device), places)
         context = Context.packed(
             batch.lengths,
             specs=model.cache_specs(),
@@ -70,7 +71,7 @@ class Forward:
         )
         if self.is_compiled:
             _allow_any_number_of_segments(context)
-        return hidden(batch.tokens.to(device), replace(context, router_logits=router_logits))
+        return hidden(send(batch.tokens, device), replace(context, router_logits=router_logits))
 
 
 def _require_compilable(model: Learner) -> None:

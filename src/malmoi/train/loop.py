@@ -19,6 +19,8 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from malmoi.core.errors import DataError, TrainingError
 from malmoi.data.held_out import ByteCounter, bits_per_byte, held_out
@@ -116,7 +118,7 @@ class Trainer:
         write_report(self.out, num_parameters=count_parameters(self.model), samples=samples)
         return self.out / "model"
 
-    def accumulate(self, batches: Sequence[PackedBatch]) -> float:
+    def accumulate(self, batches: Sequence[PackedBatch]) -> Float[Tensor, ""]:
         """Add to the gradients those of the mean loss over all targets of `batches`; returns the summed loss.
 
         The mean is over targets, not over batches, so it does not matter how tokens are cut into micro-batches. To the
@@ -124,15 +126,15 @@ class Trainer:
         DataError if there is no target.
         """
         num_targets = _require_targets(batches, name="the batches of a step")
-        total = torch.zeros((), device=self.device)
+        total = torch.zeros((), device=self.device)  # read by nobody here: that would wait for a GPU
         for batch in batches:
-            router_logits: list[torch.Tensor] | None = [] if self.balance.routers else None
+            router_logits: list[Tensor] | None = [] if self.balance.routers else None
             loss = self.forward(batch, router_logits=router_logits)
             total += loss.detach()
             if router_logits is not None:
                 loss = loss + _count_targets([batch]) * self.balance.penalty(router_logits)
             (loss / num_targets).backward()  # type: ignore[no-untyped-call]
-        return total.item()
+        return total
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -154,8 +156,8 @@ class Trainer:
             self._pose(batch, number) for number, batch in enumerate(islice(stream, config.batches_per_step))
         ]
         self.balance.begin_step()
-        total = self.accumulate(batches)
-        norm = self.optimizers.clip()
+        summed = self.accumulate(batches)
+        total, norm = torch.stack([summed, self.optimizers.clip()]).tolist()
         if not (math.isfinite(total) and math.isfinite(norm)):
             raise TrainingError(
                 f"step {step}: the loss is {total}, the gradient's norm {norm}. The step was not taken and nothing "
@@ -231,7 +233,7 @@ class Trainer:
         seconds = 0.0
         for _ in range(2):
             began = time.perf_counter()
-            self.accumulate([batch])
+            self.accumulate([batch]).item()
             seconds = time.perf_counter() - began
         self.model.zero_grad(set_to_none=True)
         return make_plan(self.model, self.config, seconds_per_batch=seconds, steps_done=self.progress.step)

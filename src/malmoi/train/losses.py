@@ -17,19 +17,23 @@ from malmoi.core.errors import ConfigError
 from malmoi.data.samples import NO_TARGET
 from malmoi.nn.linear import Linear
 from malmoi.nn.soft_cap import SoftCap
+from malmoi.nn.transfer import send
 
 LOGITS_PER_CHUNK = 2**23  # 1,024 rows of a vocabulary of 8,192
+LOGITS_PER_CHUNK_ON_GPU = 2**27  # 0.27 GB in bf16: there a product of few rows leaves most of the chip idle
 MIN_ROWS = 256  # fewer would make the products slow, at any vocabulary
 
 ChunkLoss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def rows_per_chunk(vocab_size: int) -> int:
-    """How many tokens' logits are computed at a time.
+def rows_per_chunk(vocab_size: int, device_type: str = "cpu") -> int:
+    """How many tokens' logits are computed at a time; on a GPU a power of two, which divides most batches evenly.
 
-    >>> rows_per_chunk(8192), rows_per_chunk(128_000)
-    (1024, 256)
+    >>> rows_per_chunk(8192), rows_per_chunk(128_000), rows_per_chunk(128_000, "cuda")
+    (1024, 256, 1024)
     """
+    if device_type == "cuda":
+        return max(MIN_ROWS, 1 << (LOGITS_PER_CHUNK_ON_GPU // vocab_size).bit_length() - 1)
     return max(MIN_ROWS, LOGITS_PER_CHUNK // vocab_size)
 
 
@@ -72,7 +76,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         d_hidden, d_weight = torch.empty_like(hidden_TD), torch.zeros_like(weight_VD, dtype=torch.float32)
         d_bias = None if bias_V is None else torch.zeros_like(bias_V, dtype=torch.float32)
         total = torch.zeros((), dtype=torch.float32, device=hidden_TD.device)
-        num_rows = rows_per_chunk(len(weight))
+        num_rows = rows_per_chunk(len(weight), hidden_TD.device.type)
         for start in range(0, len(hidden_TD), num_rows):
             rows = slice(start, start + num_rows)
             loss, d_logits = chunk_loss(F.linear(hidden_TD[rows], weight, bias), targets[rows])
@@ -144,7 +148,9 @@ def head_loss(
     """A function from states and targets to the summed loss, for a head that `matrix_of` knows; raises as it does."""
     matrix, cap = matrix_of(head)
     chunked = ChunkedCrossEntropy(is_compiled=is_compiled, cap=cap)
-    return lambda states, targets: chunked(states, matrix.weight, targets.to(states.device), bias=matrix.bias)
+    return lambda states, targets: chunked(
+        states, matrix.weight, send(targets, states.device), bias=matrix.bias
+    )
 
 
 def load_balancing_loss(

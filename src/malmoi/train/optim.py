@@ -71,7 +71,7 @@ class Muon(torch.optim.Optimizer):
         """Update every parameter that has a gradient (mutates it, and its momentum)."""
         assert closure is None, "Muon never evaluates the loss again"
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     by_shape[parameter.shape].append(parameter)
@@ -79,20 +79,19 @@ class Muon(torch.optim.Optimizer):
                 self._step_together(parameters, group)
         return None
 
-    def _step_together(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
-        """One step for matrices of one shape."""
-        directions = []
+    def _step_together(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        """One step for matrices of one shape, each operation for all of them: a GPU is not to wait for Python."""
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         for parameter in parameters:
-            assert parameter.grad is not None
-            state = self.state[parameter]
-            if "momentum" not in state:
-                state["momentum"] = torch.zeros_like(parameter)
-            velocity = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-            directions.append(parameter.grad.lerp(velocity, group["momentum"]))  # Nesterov
+            if "momentum" not in self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        velocities = [self.state[parameter]["momentum"] for parameter in parameters]
+        torch._foreach_lerp_(velocities, gradients, 1 - group["momentum"])
+        directions = torch._foreach_lerp(gradients, velocities, group["momentum"])  # Nesterov
+        updates = orthogonalise(torch.stack(directions)).to(parameters[0].dtype)
         scale = 0.2 * max(parameters[0].shape[-2:]) ** 0.5
-        for parameter, update in zip(parameters, orthogonalise(torch.stack(directions)), strict=True):
-            parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            parameter.add_(update.to(parameter.dtype), alpha=-group["lr"] * scale)
+        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(parameters, updates.unbind(), alpha=-group["lr"] * scale)
 
 
 def orthogonalise(matrices: Float[Tensor, "*batch M N"], *, steps: int = 5) -> Float[Tensor, "*batch M N"]:
@@ -150,9 +149,9 @@ class Optimizers:
         """The parameters that this one updates."""
         return [parameter for group in self.all[kind].param_groups for parameter in group["params"]]
 
-    def clip(self) -> float:
+    def clip(self) -> Float[Tensor, ""]:
         """Scale the gradients down to `clip_norm` if they exceed it; returns their norm before."""
-        return float(nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm, foreach=True))
+        return nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm, foreach=True)
 
     def set_factor(self, factor: float) -> None:
         """Set every learning rate to `factor` of its peak."""

@@ -11,7 +11,10 @@ import torch
 def resolve_precision(precision: Literal["auto", "bf16", "fp32"], device: torch.device) -> torch.dtype | None:
     """The activations' dtype for mixed precision, or None for fp32 throughout."""
     if precision == "auto":
-        has_bf16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_multiplies_bf16()
+        if device.type == "cuda":
+            has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            has_bf16 = _cpu_multiplies_bf16()
         precision = "bf16" if has_bf16 else "fp32"
     return torch.bfloat16 if precision == "bf16" else None
 

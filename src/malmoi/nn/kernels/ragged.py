@@ -6,8 +6,8 @@ keys that none of its queries sees. On processors without matrix tiles this runs
 faster than PyTorch's fused kernel from 512 tokens on (`bench/attention.py`); what that costs in precision, a score
 being rounded to bf16 once, `docs/decisions/0004` says. The loop is hidden from `torch.compile` as one operator: a
 compiled model has no graph break and does not recompile when the lengths change. Where nobody asks for a gradient,
-`prefill.py` takes each sequence, if there is a kernel for this processor, precision and width. On other devices, and
-with a bias on the scores, each sequence goes through `rows.py`.
+`prefill.py` takes each sequence, if there is a kernel for this processor, precision and width. On a GPU `flash.py`
+takes all sequences at once; what it cannot, and a bias on the scores, goes through `rows.py` sequence by sequence.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from malmoi.nn.kernels.flash import can_flash, flash_attention
 from malmoi.nn.kernels.prefill import can_prefill, prefill_attention
 from malmoi.nn.kernels.rows import rows_attention
 from malmoi.nn.kernels.visibility import visibility
@@ -50,6 +51,8 @@ def ragged_attention(
             return attend_ragged(q, k, v, query_offsets, key_offsets, is_causal, scale, window, soft_cap)
         out: Tensor = _forward(q, k, v, query_offsets, key_offsets, is_causal, scale, window, soft_cap)
         return out
+    if bias is None and can_flash(q, k, v, window=window, soft_cap=soft_cap):
+        return flash_attention(q, k, v, query_offsets, key_offsets, is_causal=is_causal, scale=scale)
     return torch.cat(
         [
             rows_attention(
