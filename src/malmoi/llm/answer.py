@@ -8,6 +8,7 @@ in an event loop. Read next: `stop.py`; `malmoi/text/stream.py`.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Literal, NamedTuple
 
 from malmoi.engine import Candidate, Choice, Generation
 from malmoi.engine.progress import Progress
@@ -17,6 +18,20 @@ from malmoi.llm.request_builder import TextRequest
 from malmoi.llm.stop import StopStrings
 from malmoi.text.stream import DecodeStream
 from malmoi.text.tokenizer import Tokenizer
+
+
+class Delta(NamedTuple):
+    """What a step has added to one text of an answer.
+
+    Attributes:
+        text: what became certain, often nothing.
+        logprobs: those of the tokens that were read, if `SamplingParams.logprobs` asked for them.
+        finish_reason: why the text has ended; None if it goes on.
+    """
+
+    text: str
+    logprobs: Sequence[TokenLogprob] = ()
+    finish_reason: Literal["stop", "length"] | None = None
 
 
 class Answer:
@@ -38,10 +53,9 @@ class Answer:
         """Whether all of its texts have ended."""
         return all(reader.is_finished for reader in self._readers)
 
-    def read(self, news: Sequence[Progress]) -> str:
-        """Take what came (`Follower.news`, one for each text); return what became certain of the first text."""
-        first, *_ = (reader.read(one) for reader, one in zip(self._readers, news, strict=True))
-        return first
+    def read(self, news: Sequence[Progress]) -> list[Delta]:
+        """Take what came (`Follower.news`, one for each text); return what that adds to each text."""
+        return [reader.read(one) for reader, one in zip(self._readers, news, strict=True)]
 
     def completion(self) -> Completion:
         """What was read, once `is_finished`. Raises RequestError if one ended because no token could be chosen."""
@@ -64,10 +78,11 @@ class Reader:
         self._generation: Generation | None = None
         self._finish_reason: FinishReason | None = None
 
-    def read(self, news: Progress) -> str:
-        """Take what came; return the text that became certain. At a stop string, ends the generation."""
+    def read(self, news: Progress) -> Delta:
+        """Take what came; return what became certain. At a stop string, ends the generation."""
         if self.is_finished:  # the others have news
-            return ""
+            return Delta("")
+        num_before = self._num_read
         self._generation, choices, self._finish_reason = news
         pieces = []
         for number, choice in enumerate(choices, start=1):
@@ -83,7 +98,10 @@ class Reader:
             self._abort(self._generation)
         self.is_finished = self._stops.is_found or self._finish_reason is not None
         self._text += pieces
-        return "".join(pieces)
+        new = range(num_before, self._num_read)
+        return Delta(
+            "".join(pieces), self._logprobs(new), self._ended_by if self.is_finished else None
+        )
 
     def completion(self) -> Completion:
         """What was read, once `is_finished`. Raises RequestError if it ended because no token could be chosen."""
@@ -91,18 +109,12 @@ class Reader:
         assert generation is not None, "it has come to its end"
         if not self._stops.is_found:  # else it has come to its end before
             generation.raise_if_failed()
-        is_cut = self._finish_reason == "length" and not self._stops.is_found
         request, params = generation.request, generation.request.params
         return Completion(
             text="".join(self._text),
             tokens=generation.tokens[:num_tokens],
-            finish_reason="length" if is_cut else "stop",
-            logprobs=None
-            if params.logprobs is False
-            else [
-                self._logprob(choice, at_start=self._at_start and index == 0)
-                for index, choice in enumerate(generation.choices[:num_tokens])
-            ],
+            finish_reason=self._ended_by,
+            logprobs=None if params.logprobs is False else self._logprobs(range(num_tokens)),
             prompt_logprobs=None
             if params.prompt_logprobs is False
             else [self._logprob(choice, at_start=False) for choice in generation.prompt_choices],
@@ -113,6 +125,20 @@ class Reader:
             ),
             timings=Timings(token_times=tuple(generation.token_times[:num_tokens])),
         )
+
+    @property
+    def _ended_by(self) -> Literal["stop", "length"]:
+        return "length" if self._finish_reason == "length" and not self._stops.is_found else "stop"
+
+    def _logprobs(self, places: range) -> list[TokenLogprob]:
+        """Of the tokens that were generated, those at `places`; none if nobody asked for them."""
+        generation = self._generation
+        if generation is None or generation.request.params.logprobs is False:
+            return []
+        return [
+            self._logprob(generation.choices[place], at_start=self._at_start and place == 0)
+            for place in places
+        ]
 
     def _decode(self, choice: Choice) -> str:
         is_text = choice.token < self._tokenizer.vocab_size  # a model's vocabulary is often rounded up

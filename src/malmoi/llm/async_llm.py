@@ -14,7 +14,7 @@ from typing import Self
 
 from malmoi.core.errors import RequestError
 from malmoi.engine import AsyncEngine, SamplingParams
-from malmoi.llm.answer import Answer
+from malmoi.llm.answer import Answer, Delta
 from malmoi.llm.completion import Completion
 from malmoi.llm.llm import LLM
 from malmoi.llm.media import Media
@@ -41,7 +41,7 @@ class AsyncLLM:
     """
 
     def __init__(self, llm: LLM) -> None:
-        self._llm = llm
+        self.llm = llm
         self._engine = AsyncEngine(llm.engine)
 
     async def generate(
@@ -76,9 +76,27 @@ class AsyncLLM:
 
         Raises RequestError for several answers (`SamplingParams.n`) at once, what else is wrong with the first piece.
         """
-        params = params or self._llm.default_params
+        params = params or self.llm.default_params
         check_single(params)
         return AsyncTextStream(self._read(prompt, params, {"images": images, "audio": audio}))
+
+    async def deltas(
+        self, prompt: Prompt, params: SamplingParams | None = None, media: Media = MappingProxyType({})
+    ) -> AsyncGenerator[list[Delta] | Completion, None]:
+        """Yield what each step adds to each text of an answer, and at last the completion: for servers.
+
+        Wrap it in `contextlib.aclosing`. Raises as `generate` and `chat` do, what is wrong with the request before the
+        first item.
+        """
+        params = params or self.llm.default_params
+        asked = await asyncio.to_thread(partial(self.llm.builder.build, prompt, params, media))
+        answer = Answer(asked, self.llm.tokenizer, abort=self._engine.abort)
+        async with aclosing(self._engine.follow(asked.request)) as steps:
+            async for news in steps:
+                yield answer.read(news)
+                if answer.is_finished:
+                    break
+        yield await asyncio.to_thread(answer.completion)  # with logprobs it is long
 
     async def close(self) -> None:
         """Stop the engine after the step that is running, and end what is going on."""
@@ -95,7 +113,7 @@ class AsyncLLM:
     async def _complete(
         self, prompt: Prompt, params: SamplingParams | None, media: Media = MappingProxyType({})
     ) -> Completion:
-        async with aclosing(self._read(prompt, params or self._llm.default_params, media)) as items:
+        async with aclosing(self._read(prompt, params or self.llm.default_params, media)) as items:
             async for item in items:
                 if isinstance(item, Completion):
                     return item
@@ -105,15 +123,12 @@ class AsyncLLM:
         self, prompt: Prompt, params: SamplingParams, media: Media
     ) -> AsyncGenerator[str | Completion, None]:
         """Yield the first text as it becomes certain, and at last the completion."""
-        asked = await asyncio.to_thread(partial(self._llm.builder.build, prompt, params, media))
-        answer = Answer(asked, self._llm.tokenizer, abort=self._engine.abort)
-        async with aclosing(self._engine.follow(asked.request)) as steps:
-            async for news in steps:
-                if piece := answer.read(news):
+        async with aclosing(self.deltas(prompt, params, media)) as items:
+            async for item in items:
+                if isinstance(item, Completion):
+                    yield item
+                elif piece := item[0].text:
                     yield piece
-                if answer.is_finished:
-                    break
-        yield await asyncio.to_thread(answer.completion)  # with logprobs it is long
 
 
 class AsyncTextStream(AsyncIterator[str]):

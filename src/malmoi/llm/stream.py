@@ -47,7 +47,7 @@ class Pending:
         """Read what was generated, and return what it adds to the first text; None if there was nothing."""
         assert self._generation is not None, "it has started"
         news = self._follower.news(self._generation)
-        return self._answer.read(news) if news else None
+        return self._answer.read(news)[0].text if news else None
 
     def pieces(self) -> Generator[str, None, Completion]:
         """Yield the text as it becomes certain; return the completion. Starts at the first piece, stops if closed."""

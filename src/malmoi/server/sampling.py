@@ -1,0 +1,73 @@
+"""A body's parameters, as `SamplingParams` on top of what the model's own files say. Read next: `chat.py`."""
+
+from dataclasses import replace
+from typing import Any
+
+from malmoi.engine import SamplingParams
+from malmoi.server.bodies import ChatBody, CompletionBody, SamplingBody
+from malmoi.server.errors import ServerError
+
+_SAME_NAME = (
+    "n", "max_tokens", "min_tokens", "temperature", "top_p", "top_k", "min_p", "typical_p", "seed", "stop",
+    "frequency_penalty", "presence_penalty", "repetition_penalty", "ignore_eos", "regex", "grammar", "choice",
+    "script_lock", "latin_share",
+)  # fmt: skip
+
+
+def params_of(body: SamplingBody, defaults: SamplingParams) -> SamplingParams:
+    """What the body asks for; what it leaves out is as in `defaults`.
+
+    Raises RequestError for a value out of its range, ServerError for two that contradict each other.
+
+    >>> params_of(CompletionBody(prompt="", top_p=0.5), SamplingParams(temperature=0.7)).temperature
+    0.7
+    """
+    given: dict[str, Any] = {
+        name: getattr(body, name) for name in _SAME_NAME if name in body.model_fields_set
+    }
+    if body.logit_bias is not None:
+        given["logit_bias"] = {_id(token): bias for token, bias in body.logit_bias.items()}
+    if isinstance(body, ChatBody):
+        given |= _of_chat(body)
+    elif isinstance(body, CompletionBody) and body.logprobs is not None:
+        given["logprobs"] = body.logprobs
+    return replace(defaults, **given)
+
+
+def _of_chat(body: ChatBody) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    if body.max_completion_tokens is not None:
+        if body.max_tokens is not None:
+            raise ServerError(
+                "max_tokens and max_completion_tokens are one parameter. Give one.", param="max_tokens"
+            )
+        given["max_tokens"] = body.max_completion_tokens
+    if body.top_logprobs is not None and not body.logprobs:
+        raise ServerError(
+            "top_logprobs needs logprobs=true. Give it, or leave both out.", param="top_logprobs"
+        )
+    if body.logprobs:
+        given["logprobs"] = body.top_logprobs or True
+    if (form := body.response_format) is not None:
+        given |= _form(form.type, None if form.json_schema is None else form.json_schema.schema_)
+    return given
+
+
+def _form(kind: str, schema: dict[str, Any] | None) -> dict[str, Any]:
+    match kind, schema:
+        case "text", None:
+            return {}
+        case "json_object", None:
+            return {"json_schema": {"type": "object"}}
+        case "json_schema", dict():
+            return {"json_schema": schema}
+    raise ServerError(
+        f"response_format is of the type {kind!r}. Give text, json_object, or json_schema with its json_schema.",
+        param="response_format",
+    )
+
+
+def _id(token: str) -> int:
+    if not token.isdecimal():
+        raise ServerError(f"logit_bias has {token!r}, which is no token's id. Give ids.", param="logit_bias")
+    return int(token)
