@@ -168,7 +168,7 @@ The weights and the tokenizer are derived from share-alike text and are under **
   rinthel/rust-lang-book-ko (MIT or Apache-2.0), PyTorchKorea/tutorials-kr (BSD-3-Clause). The weights have seen no page
   that is largely machine-translated (MicrosoftDocs and its mirrors); the tokenizer has.
 - English: books in the public domain (mlschmitt/classic-books-markdown), python/python-docs-ko (PSF-2.0), and the
-  English originals of the documentation above.
+  English originals of the documentation above; of all of it the first 20 MB.
 - Conversations: real text in our own prompt forms from the sources above and from KoBEST (SKT, CC BY-SA 4.0), KLUE
   (CC BY-SA 4.0), KorNLUDatasets (kakaobrain, CC BY-SA 4.0), korean-parallel-corpora (CC BY-SA 3.0), tldr-pages
   (CC BY 4.0); question and answer pairs of songys/Chatbot_data (MIT) and acceptable responses of SQuARe
