@@ -3,5 +3,6 @@
     files -> sources -> mixture -> samples -> pack -> PackedBatch -> train/loop.py
 
 Read in that order. `documents.py` has the kinds of document (text, conversation, labelled text) that flow through;
-encoders have their samples from `framed.py`, and hidden tokens from `mask.py`.
+encoders have their samples from `framed.py`, and hidden tokens from `mask.py`. `encode_files.py` encodes prose once,
+to be trained on often, and `token_files.py` reads that.
 """

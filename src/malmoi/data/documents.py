@@ -1,4 +1,4 @@
-"""What flows from the sources to the packer: a document is a `Text`, a `Conversation` or a `Labelled` text.
+"""What flows from the sources to the packer: a `Text`, a `Conversation`, a `Labelled` or a `Tokenized` text.
 
 Prose and chats can be mixed in one stream, because everything after this point (shuffling, mixing,
 packing) only asks a document how large it is and where it stood. Only `samples.encode` looks inside.
@@ -8,6 +8,8 @@ Read next: `sources.py` makes documents, `samples.py` turns them into ids and ta
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from malmoi.data.token_files import Shard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +65,23 @@ class Labelled:
         return len(self.text) + len(self.pair or "")
 
 
-Document = Text | Conversation | Labelled
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokenized:
+    """Prose that was encoded before, or one piece of a long document: one of the documents of a token file."""
+
+    shard: Shard
+    number: int
+
+    @property
+    def num_characters(self) -> int:
+        return int(self.shard.documents["num_characters"][self.number])
+
+    @property
+    def where(self) -> str:
+        return f"{self.shard.directory / self.shard.files.tokens.path}#{self.number}"
+
+
+Document = Text | Conversation | Labelled | Tokenized
 
 
 def pieces(chunks: Iterable[str], max_characters: int) -> Iterator[tuple[str, bool]]:

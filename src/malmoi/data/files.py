@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from glob import glob, has_magic
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import zstandard
 
@@ -24,6 +24,8 @@ CHUNK_BYTES = 1 << 18
 ZSTD_WINDOW_BYTES = 2**27
 FORMATS = (".jsonl", ".txt", ".parquet")
 COMPRESSIONS = (".zst", ".gz")
+OnBadBytes = Literal["strict", "replace"]
+"""What bytes that are not UTF-8 do: raise `DataError`, or read as U+FFFD. Named as in `bytes.decode`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +68,21 @@ def data_format(path: Path) -> str:
     return _without_compression(path).suffix
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def read_rows(path: Path, errors: OnBadBytes = "strict") -> Iterator[Row]:
     """The rows of a `.jsonl` (`.zst`, `.gz`) or `.parquet` file, in order. Blank lines are skipped."""
-    return _read_parquet(path) if data_format(path) == ".parquet" else _read_jsonl(path)
+    return _read_parquet(path) if data_format(path) == ".parquet" else _read_jsonl(path, errors)
 
 
-def read_lines(path: Path) -> Iterator[str]:
+def read_lines(path: Path, errors: OnBadBytes = "strict") -> Iterator[str]:
     r"""The lines of a text file (`.zst`, `.gz` too), each with its newline; `\r\n` becomes `\n`.
 
-    Raises `DataError` naming line and byte where the file is not UTF-8. A byte-order mark is dropped.
+    Raises `DataError` naming line and byte where the file is not UTF-8, unless `errors` says to replace what is not.
+    A byte-order mark is dropped.
     """
     offset = 0
     for number, line in enumerate(_split_lines(_read_chunks(path)), start=1):
         try:
-            text = line.decode("utf-8")
+            text = line.decode("utf-8", errors)
         except UnicodeDecodeError as error:
             bad = line[error.start : error.start + 4].hex(" ")
             raise DataError(
@@ -92,8 +95,8 @@ def read_lines(path: Path) -> Iterator[str]:
         yield text[:-2] + "\n" if text.endswith("\r\n") else text
 
 
-def _read_jsonl(path: Path) -> Iterator[Row]:
-    for number, line in enumerate(read_lines(path), start=1):
+def _read_jsonl(path: Path, errors: OnBadBytes) -> Iterator[Row]:
+    for number, line in enumerate(read_lines(path, errors), start=1):
         if not line.strip():
             continue
         where = f"{path}:{number}"

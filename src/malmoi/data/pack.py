@@ -128,8 +128,9 @@ class PackedStream:
         while room and (chosen := self._first_that_fits(room)):
             start = chosen.taken
             chosen.taken += min(room, self._max_segment, chosen.num_left)
-            tokens.append(chosen.sample.ids[start : chosen.taken])
-            targets.append(chosen.sample.targets[start : chosen.taken])
+            part = chosen.sample.part(start, chosen.taken)
+            tokens.append(part.ids)
+            targets.append(part.targets)
             lengths += chosen.sample.segments or [chosen.taken - start]
             room -= chosen.taken - start
             while self._open and not self._open[0].num_left:

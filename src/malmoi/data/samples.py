@@ -5,16 +5,18 @@ answer without its question teaches the wrong thing. Read next: `framed.py`, the
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Integer, Shaped
 from torch import Tensor
 
-from malmoi.core.errors import ConfigError, TrainingError
-from malmoi.data.documents import Conversation, Document, Labelled, Text
+from malmoi.core.errors import ConfigError, DataError, TrainingError
+from malmoi.data.documents import Conversation, Document, Labelled, Text, Tokenized
+from malmoi.data.prose import ProseEncoder
+from malmoi.data.token_files import Encoding
 from malmoi.text.chat import ChatTemplate
 from malmoi.text.tokenizer import Tokenizer
 
@@ -26,12 +28,20 @@ class Sample:
     """`targets[i]` is what follows `ids[i]`, or `NO_TARGET`; of a labelled text, at its first token, the label.
 
     `segments` are the lengths of parts that do not see each other, as the two texts of a pair; empty: there is one.
+    A token file's are views of it, 16 or 32 bits each.
     """
 
-    ids: Int[Tensor, " T"]
+    ids: Integer[Tensor, " T"]
     targets: Shaped[Tensor, " T"]
     is_divisible: bool
     segments: tuple[int, ...] = ()
+
+    def part(self, start: int, end: int) -> "Sample":
+        """What a batch takes of it. Ids in 64 bits: of those of a token file this is the only copy before the batch."""
+        ids, targets = self.ids[start:end], self.targets[start:end]
+        return replace(
+            self, ids=ids.long(), targets=targets if targets.is_floating_point() else targets.long()
+        )
 
 
 @runtime_checkable  # the test runner checks annotations
@@ -60,26 +70,29 @@ class Encoder:
     separator: str = "<|endoftext|>"
 
     @cached_property
+    def prose(self) -> ProseEncoder:
+        return ProseEncoder(tokenizer=self.tokenizer, separator=self.separator)
+
+    @property
     def separator_id(self) -> int:
         """The separator's id. Raises `ConfigError` if the tokenizer has no such token."""
-        token_id = self.tokenizer.token_id(self.separator)
-        if token_id is None:
-            known = ", ".join(self.tokenizer.special_tokens) or "(it has none)"
-            raise ConfigError(
-                f"the document separator {self.separator!r} is not in the tokenizer's vocabulary. "
-                f"Use one of its special tokens: {known}."
-            )
-        return token_id
+        return self.prose.separator_id
 
     def encode(self, documents: Sequence[Document]) -> list[Sample]:
-        """One sample a document, in order. Raises `TrainingError` for a conversation without a target."""
-        texts = [document.text for document in documents if isinstance(document, Text)]
-        encoded = iter(self.tokenizer.encode_batch(texts))
+        """One sample a document, in order.
+
+        Raises:
+            TrainingError: a conversation has nothing to learn.
+            DataError: a token file was made with another tokenizer, or is damaged.
+        """
+        encoded = iter(self.prose.encode([document for document in documents if isinstance(document, Text)]))
         samples = []
         for document in documents:
             match document:
                 case Text():
-                    samples.append(self._prose(document, next(encoded)))
+                    samples.append(_next_tokens(torch.tensor(next(encoded), dtype=torch.long)))
+                case Tokenized():
+                    samples.append(self._tokenized(document))
                 case Conversation():
                     samples.append(self._chat(document))
                 case Labelled():
@@ -89,10 +102,14 @@ class Encoder:
                     )
         return samples
 
-    def _prose(self, text: Text, ids: list[int]) -> Sample:
-        separator = self.separator_id
-        whole = torch.tensor([separator] * text.is_start + ids + [separator] * text.is_end)
-        return Sample(ids=whole[:-1], targets=whole[1:], is_divisible=True)
+    def _tokenized(self, document: Tokenized) -> Sample:
+        made_with, ours = document.shard.encoding, self.prose.encoding
+        if made_with != ours:
+            raise DataError(
+                f"{document.shard.directory} was encoded with another tokenizer: {_short(made_with)}; this run's: "
+                f"{_short(ours)}. Use the model and tokenizer that it was made for, or encode the files again."
+            )
+        return _next_tokens(torch.from_numpy(document.shard.ids(document.number)))
 
     def _chat(self, conversation: Conversation) -> Sample:
         where = conversation.where
@@ -111,3 +128,12 @@ class Encoder:
         is_learned = torch.tensor(rendered.loss_mask[: len(whole)])
         targets = torch.where(is_learned, whole, NO_TARGET)
         return Sample(ids=whole[:-1], targets=targets[1:], is_divisible=False)
+
+
+def _next_tokens(whole: Integer[Tensor, " T"]) -> Sample:
+    return Sample(ids=whole[:-1], targets=whole[1:], is_divisible=True)
+
+
+def _short(encoding: Encoding) -> str:
+    digest = encoding.tokenizer_sha256[:16]
+    return f"{encoding.vocab_size} tokens, SHA-256 {digest}..., separator {encoding.separator_id}"

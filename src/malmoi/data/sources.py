@@ -1,27 +1,29 @@
 """Rows -> documents: which field is the text, which rows count, and which are held out.
 
     files.read_rows -> filter by source -> train | held-out -> Text | Conversation | Labelled, long texts in pieces
+    token_files.TokenFile -> Tokenized, for which all of this was done before
 
 Everything is streamed: memory is bounded by one row. Order is the order on disk; `mixture.py` shuffles.
 """
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
 from malmoi.core.errors import ConfigError, DataError
-from malmoi.data.documents import Conversation, Document, Labelled, Text, pieces
-from malmoi.data.files import Row, data_format, find_files, read_lines, read_rows
+from malmoi.data.documents import Conversation, Document, Labelled, Text, Tokenized, pieces
+from malmoi.data.files import OnBadBytes, Row, data_format, find_files, read_lines, read_rows
+from malmoi.data.token_files import ReadingSetting, TokenFile
 
 Split = Literal["train", "held-out"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceConfig:
-    r"""One source of documents: a file, a directory or a glob of JSONL, text or Parquet files.
+    r"""One source of documents: a file, a directory or a glob of JSONL, text or Parquet files, or a token file.
 
     `weight` is its share of the *tokens* of a mixture, relative to the other sources' weights.
 
@@ -42,6 +44,11 @@ class SourceConfig:
     A text longer than `max_characters` is cut into pieces at line ends, shuffled like documents: otherwise
     one book would fill batch after batch. The first token of a later piece is nobody's target.
 
+    `errors="replace"` reads bytes that are not UTF-8 as U+FFFD; otherwise they are a `DataError` with line and byte.
+
+    A token file (`malmoi tokenizer encode-files`) is a directory of prose that was encoded before. It gives the same
+    documents in the same order as its files do; all settings but `weight` must be those with which it was made.
+
     >>> SourceConfig(path="parallel.jsonl", format="{ko}\n{en}", exclude=("scrollmapper/",)).weight
     1.0
     """
@@ -58,6 +65,7 @@ class SourceConfig:
     holdout_permille: int = 5
     holdout_by: Literal["source", "text"] = "source"
     max_characters: int = 10_000
+    errors: OnBadBytes = "strict"
 
     def __post_init__(self) -> None:
         if not 0 < self.weight < float("inf"):
@@ -93,15 +101,31 @@ def read_documents(
     Files come sorted by name, or in the order that `file_order` shuffles them into. Raises `DataError`
     naming file and line for a row that is not what the config says.
     """
+    if TokenFile.is_at(source.path):
+        tokens = TokenFile(source.path)
+        tokens.require_reading(reading_settings(source))
+        chosen = tokens.documents(is_held_out=split == "held-out", file_order=file_order)
+        yield from (Tokenized(shard=shard, number=number) for shard, number in chosen)
+        return
     files = find_files(source.path)
     if file_order is not None:
         file_order.shuffle(files)
     for file in files:
-        yield from (
-            _read_text(file, source, split)
-            if data_format(file) == ".txt"
-            else _read_file(file, source, split)
-        )
+        yield from (document for of_split, document in read_file(file, source) if of_split == split)
+
+
+def read_file(file: Path, source: SourceConfig) -> Iterator[tuple[Split, Document]]:
+    """Stream the documents of one data file, each with the split that it belongs to. Raises as `read_documents`."""
+    return _read_text(file, source) if data_format(file) == ".txt" else _read_rows(file, source)
+
+
+def reading_settings(source: SourceConfig) -> dict[str, ReadingSetting]:
+    """What decides which documents a file has: all that a source says, but for where it is and how much it counts.
+
+    >>> reading_settings(SourceConfig(path="a.jsonl", holdout_permille=20))["holdout_permille"]
+    20
+    """
+    return {name: value for name, value in asdict(source).items() if name not in ("path", "weight")}
 
 
 def iterate_texts(
@@ -123,24 +147,27 @@ def iterate_texts(
                 case Conversation():
                     contents = (message.get("content") for message in document.messages)
                     yield from (content for content in contents if isinstance(content, str))
+                case Tokenized():
+                    raise DataError(
+                        f"{source.path} is a token file, and has ids but no texts. Name the files that it was made of."
+                    )
 
 
-def _read_file(file: Path, source: SourceConfig, split: Split) -> Iterator[Document]:
-    for row in read_rows(file):
+def _read_rows(file: Path, source: SourceConfig) -> Iterator[tuple[Split, Document]]:
+    for row in read_rows(file, source.errors):
         if not _passes(row, source):
             continue
         key = row.fields.get("source") if source.holdout_by == "source" else None
         if source.messages_field is not None:
             messages = _messages(row, source.messages_field)
-            if _split_of(str(key or messages), source.holdout_permille) == split:
-                yield Conversation(messages=tuple(messages), where=row.where)
-        else:
-            text = _text(row, source)
-            if text.strip() and _split_of(str(key or text), source.holdout_permille) == split:
-                if source.label_field is not None:
-                    yield _labelled(row, text, source)
-                else:
-                    yield from _cut(text, row.where, source.max_characters)
+            split = _split_of(str(key or messages), source.holdout_permille)
+            yield split, Conversation(messages=tuple(messages), where=row.where)
+        elif (text := _text(row, source)).strip():
+            split = _split_of(str(key or text), source.holdout_permille)
+            if source.label_field is not None:
+                yield split, _labelled(row, text, source)
+            else:
+                yield from ((split, piece) for piece in _cut(text, row.where, source.max_characters))
 
 
 def _cut(text: str, where: str, max_characters: int) -> Iterator[Text]:
@@ -150,12 +177,13 @@ def _cut(text: str, where: str, max_characters: int) -> Iterator[Text]:
         is_start = False
 
 
-def _read_text(file: Path, source: SourceConfig, split: Split) -> Iterator[Document]:
+def _read_text(file: Path, source: SourceConfig) -> Iterator[tuple[Split, Document]]:
     """A file of any size: cut into pieces while it is read, and split by piece, not as a whole."""
-    for index, (text, is_end) in enumerate(pieces(read_lines(file), source.max_characters)):
+    for index, (text, is_end) in enumerate(pieces(read_lines(file, source.errors), source.max_characters)):
         key = text if source.holdout_by == "text" else f"{file.name}#{index}"
-        if text.strip() and _split_of(key, source.holdout_permille) == split:
-            yield Text(text=text, where=f"{file}#{index}", is_start=index == 0, is_end=is_end)
+        if text.strip():
+            document = Text(text=text, where=f"{file}#{index}", is_start=index == 0, is_end=is_end)
+            yield _split_of(key, source.holdout_permille), document
 
 
 def _text(row: Row, source: SourceConfig) -> str:

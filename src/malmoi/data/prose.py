@@ -1,0 +1,66 @@
+"""Prose -> ids: a text, with the separator where its document begins and where it ends.
+
+One rule for training from text (`samples.py`) and for token files (`encode_files.py`), so that both give the same
+ids; its `Encoding` tells whether ids that were written once are still what it would give.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from malmoi.core.errors import ConfigError
+from malmoi.data.documents import Text
+from malmoi.data.token_files import Encoding
+from malmoi.text.tokenizer import Tokenizer
+
+_WHAT_MAKES_IDS = ("added_tokens", "normalizer", "pre_tokenizer", "model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProseEncoder:
+    """The ids of texts between separators: "가나" whose ids are [7, 8] becomes [0, 7, 8, 0] with separator 0.
+
+    A piece of a long document has the separator only where the document begins or ends with it.
+
+    >>> from malmoi.testing.tokenizer import ByteTokenizer
+    >>> prose = ProseEncoder(tokenizer=ByteTokenizer())
+    >>> prose.encode([Text(text="A", where="a.txt#0"), Text(text="B", where="b.txt#0", is_end=False)])
+    [[0, 68, 0], [0, 69]]
+    """
+
+    tokenizer: Tokenizer
+    separator: str = "<|endoftext|>"
+
+    @cached_property
+    def separator_id(self) -> int:
+        """The separator's id. Raises `ConfigError` if the tokenizer has no such token."""
+        token_id = self.tokenizer.token_id(self.separator)
+        if token_id is None:
+            known = ", ".join(self.tokenizer.special_tokens) or "(it has none)"
+            raise ConfigError(
+                f"the document separator {self.separator!r} is not in the tokenizer's vocabulary. "
+                f"Use one of its special tokens: {known}."
+            )
+        return token_id
+
+    @cached_property
+    def encoding(self) -> Encoding:
+        """What decides the ids: of the tokenizer's file all that `encode` reads, however it is laid out."""
+        content = json.loads(self.tokenizer.backend.to_str())
+        deciding = json.dumps({part: content[part] for part in _WHAT_MAKES_IDS}, sort_keys=True)
+        return Encoding(
+            tokenizer_sha256=hashlib.sha256(deciding.encode()).hexdigest(),
+            vocab_size=self.tokenizer.vocab_size,
+            separator_id=self.separator_id,
+        )
+
+    def encode(self, texts: Sequence[Text]) -> list[list[int]]:
+        """The ids of each text, on several cores."""
+        start_or_end = [self.separator_id]
+        encoded = self.tokenizer.encode_batch([text.text for text in texts])
+        return [
+            start_or_end * text.is_start + ids + start_or_end * text.is_end
+            for text, ids in zip(texts, encoded, strict=True)
+        ]
