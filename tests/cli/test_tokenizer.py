@@ -137,3 +137,61 @@ def test_what_is_wrong_is_said_with_exit_code_2(
     assert run(*arguments) == 2
     assert message in capsys.readouterr().err
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "vocab_size"),
+    [
+        (["--algorithm", "unigram"], 374),
+        (["--algorithm", "wordpiece"], 240),
+        (["--algorithm", "word"], 20),
+        (["--algorithm", "char"], 370),
+        (["--algorithm", "jamo"], 473),
+        (["--algorithm", "morpheme"], 290),
+        (["--character-level"], 390),
+        (["--pattern", "compact"], 290),
+        (["--algorithm", "wordpiece", "--encoder"], 240),
+    ],
+)
+def test_train_learns_by_every_algorithm(options: list[str], vocab_size: int, tmp_path: Path) -> None:
+    rows = [json.dumps({"text": f"{LINE} {number}", "source": str(number)}) for number in range(100)]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows), "utf-8")
+    out = ("--vocab-size", str(vocab_size), "--out", str(tmp_path / "out"), str(tmp_path / "a.jsonl"))
+    assert run("train", *options, *out) == 0
+    assert Tokenizer.load(tmp_path / "out").vocab_size == vocab_size
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--algorithm", "jamo", "--character-level"], "a choice of bpe, not of jamo"),
+        (["--algorithm", "word", "--pattern", "compact"], "--pattern compact is for"),
+        (["--character-level", "--pattern", "compact"], "--pattern compact is for"),
+    ],
+)
+def test_train_refuses_a_choice_that_the_algorithm_does_not_have(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text(LINE, "utf-8")
+    out = ("--vocab-size", "300", "--out", str(tmp_path / "out"), str(tmp_path / "a.txt"))
+    assert run("train", *options, *out) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_train_stops_at_bytes_that_are_not_utf8_unless_told_to_replace_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [json.dumps({"text": f"{LINE} {number}"}, ensure_ascii=False).encode() for number in range(100)]
+    lines[1] = lines[1].replace("학교에".encode(), "학교에".encode("cp949"))
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(b"\n".join(lines))
+    options = ("--vocab-size", "290", "--out", str(tmp_path / "out"), str(file))
+    assert run("train", *options) == 2
+    said = capsys.readouterr().err
+    assert (
+        f"{file}:2: not UTF-8 at byte {len(lines[0]) + 1 + lines[1].index('학교에'.encode('cp949'))}" in said
+    )
+    assert not (tmp_path / "out").exists()
+    assert run("train", "--errors", "replace", *options) == 0
+    assert Tokenizer.load(tmp_path / "out").vocab_size == 290

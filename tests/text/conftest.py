@@ -6,6 +6,7 @@ import pytest
 import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from malmoi.testing.tokenizer import ByteTokenizer
 from malmoi.text.pretokenize import KOREAN_PATTERN, split_to_bytes
 from malmoi.text.tokenizer import Tokenizer
 from malmoi.text.training import train_bpe
@@ -147,3 +148,12 @@ def imported(request: pytest.FixtureRequest) -> tuple[Tokenizer, tokenizers.Toke
     theirs.no_truncation()
     theirs.no_padding()
     return ours, theirs
+
+
+@pytest.fixture(
+    scope="session", params=[llama2, gemma, llama3, t5, ByteTokenizer], ids=lambda make: make.__name__
+)
+def growable(request: pytest.FixtureRequest) -> Tokenizer:
+    """A tokenizer whose vocabulary can be expanded: BPE of characters and of bytes, Unigram, bytes alone."""
+    made = request.param()
+    return made if isinstance(made, Tokenizer) else Tokenizer(made.to_str())

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from tokenizers import Regex, pre_tokenizers
 
 from malmoi.text.hangul import num_syllables
-from malmoi.text.pretokenize import KOREAN_PATTERN, split_to_bytes
+from malmoi.text.pretokenize import COMPACT_PATTERN, KOREAN_PATTERN, split_to_bytes
 
 SPLIT = pre_tokenizers.Split(Regex(KOREAN_PATTERN), "isolated")
 PIECES = [
@@ -105,3 +105,16 @@ def test_bytes_are_written_in_the_byte_level_alphabet(text: str) -> None:
     assert sum(map(len, pieces)) == len(text.encode())
     assert alphabet.issuperset("".join(pieces))
     assert len(pieces) == len(cut(text))
+
+
+@given(texts)
+def test_the_compact_pattern_loses_no_character(text: str) -> None:
+    split = pre_tokenizers.Split(Regex(COMPACT_PATTERN), "isolated")
+    assert "".join(piece for piece, _ in split.pre_tokenize_str(text)) == text
+    assert [piece for piece, _ in split.pre_tokenize_str(text)] == regex.findall(COMPACT_PATTERN, text)
+
+
+def test_the_compact_pattern_joins_a_mark_to_its_word_and_a_space_to_its_number() -> None:
+    pieces = ["2", "명", " 2019", "년", " ‘", "말모이", "’를", " (", "NASA", ")", " 그", " it", "'s"]
+    split = pre_tokenizers.Split(Regex(COMPACT_PATTERN), "isolated")
+    assert [piece for piece, _ in split.pre_tokenize_str("".join(pieces))] == pieces

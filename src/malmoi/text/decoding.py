@@ -24,7 +24,7 @@ _BYTE_TOKEN = re.compile("<0x([0-9A-Fa-f]{2})>")
 _PROBE = "a"
 
 
-def _byte_of_character() -> dict[str, int]:
+def byte_of_character() -> dict[str, int]:
     """GPT-2's alphabet: a printable Latin-1 byte is itself, the others follow in order from U+0100."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     moved = [byte for byte in range(256) if byte not in printable]
@@ -43,7 +43,7 @@ class Pieces:
     def __init__(self, tokenizer: tokenizers.Tokenizer, decoder: dict[str, Any] | None) -> None:
         self._tokenizer = tokenizer
         steps = _steps(decoder)
-        self._alphabet = _byte_of_character() if steps == ["ByteLevel"] else None
+        self._alphabet = byte_of_character() if steps == ["ByteLevel"] else None
         self._has_byte_tokens = "ByteFallback" in steps
         self._added = tokenizer.get_added_tokens_decoder()
         self._first: dict[int, bytes] = {}

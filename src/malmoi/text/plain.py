@@ -46,8 +46,7 @@ def for_plain_text(
     Unigram, WordPiece or word-level *model* may know such a string by itself: T5's gives `</s>` as one piece.
     In such a vocabulary the special tokens get random names, which nobody can type.
     """
-    vocab = content["model"]["vocab"]
-    if set(vocab if isinstance(vocab, dict) else (piece for piece, _ in vocab)).isdisjoint(special):
+    if not _known(content["model"], special):
         plain = tokenizers.Tokenizer(tokenizer.model)  # shared: a copy of 128,000 tokens takes half a second
         if tokenizer.normalizer is not None:
             plain.normalizer = tokenizer.normalizer
@@ -58,6 +57,19 @@ def for_plain_text(
         plain = open_whole(json.dumps(_with_random_names(content, special)))
     plain.encode_special_tokens = True
     return plain
+
+
+def _known(model: dict[str, Any], special: Collection[str]) -> set[str]:
+    """Return the strings in `special` that the model may make of a text: a BPE only what its merges lead to."""
+    vocab = model["vocab"]
+    known = set(special).intersection(vocab if isinstance(vocab, dict) else (piece for piece, _ in vocab))
+    is_plain_bpe = "merges" in model and not any(
+        model.get(name) for name in ("ignore_merges", "continuing_subword_prefix", "end_of_word_suffix")
+    )
+    if not known or not is_plain_bpe:
+        return known
+    merged = {_involved(merge)[2] for merge in model["merges"]}
+    return {token for token in known if token in merged or len(token) == 1}
 
 
 def _with_random_names(content: dict[str, Any], special: Collection[str]) -> dict[str, Any]:

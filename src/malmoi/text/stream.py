@@ -10,6 +10,7 @@ Read next: tokenizer.py, whose `decode` is the law that this file obeys.
 import codecs
 import re
 
+from malmoi.text.composition import compose, composed_length
 from malmoi.text.hangul import LEADING, TRAILING, VOWELS
 from malmoi.text.tokenizer import Tokenizer
 
@@ -40,7 +41,8 @@ class DecodeStream:
 
     Laws: the pieces and `finish()` together are `tokenizer.decode(ids)`; no piece ends inside a UTF-8
     character, a syllable of conjoining jamo or an emoji sequence; a composed syllable is given at once. Bytes
-    that never become a character come out as U+FFFD, as many as `decode` gives.
+    that never become a character come out as U+FFFD, as many as `decode` gives. A tokenizer of jamo gives a syllable
+    when the next one begins: until then 하 may become 한.
 
     >>> from malmoi.testing.tokenizer import ByteTokenizer
     >>> tokenizer = ByteTokenizer()
@@ -68,15 +70,20 @@ class DecodeStream:
         self._at_start = False
         text = self._held + self._utf8.decode(piece)
         end = _settled_length(text)
+        if self._tokenizer.is_composing:
+            end = min(end, composed_length(text))
         self._held = text[end:]
-        return text[:end]
+        return self._composed(text[:end])
 
     def finish(self) -> str:
         """Return what was held back, and begin a new text."""
         text = self._held + self._utf8.decode(b"", final=True)
         self._utf8.reset()
         self._held, self._at_start = "", True
-        return text
+        return self._composed(text)
+
+    def _composed(self, text: str) -> str:
+        return compose(text) if self._tokenizer.is_composing else text
 
 
 def _settled_length(text: str) -> int:

@@ -3,7 +3,7 @@
     Conversation -> chat.render -> TOKENIZER -> ids -> engine -> ids -> DecodeStream -> str
 
 Bytes are the truth: a text is the bytes of its tokens, one after the other, and `decode` reads them as
-UTF-8. Read next: plain.py (what keeps special tokens out), decoding.py (the bytes of a token), training.py.
+UTF-8. Read next: plain.py (what keeps special tokens out), decoding.py (the bytes of a token), training/.
 """
 
 import json
@@ -15,7 +15,9 @@ import tokenizers
 
 from malmoi.core.errors import TokenizerError
 from malmoi.core.files import read_json, read_text, write_json, write_text
+from malmoi.text.composition import compose_bytes, takes_apart
 from malmoi.text.decoding import Pieces
+from malmoi.text.imported.files import convert, find_file, is_tokenizer_json
 from malmoi.text.plain import encode, for_plain_text, open_whole
 
 _DEFAULT_CONFIG = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
@@ -34,6 +36,8 @@ class Tokenizer:
         special_tokens: the control tokens and their ids, such as `{"<|endoftext|>": 0}`.
         config: what `save` writes to tokenizer_config.json; change it at will, for example
             `tokenizer.config["eos_token"] = "<|im_end|>"`.
+        is_composing: the file takes syllables apart (NFD), and a decoded text is put together again, which the bytes
+            of its tokens, one after the other, are not yet.
 
     >>> from malmoi.text.training import train_bpe
     >>> tokenizer = train_bpe(["나는 학교에 간다. 너는 학교에 온다."] * 3, vocab_size=284)
@@ -50,6 +54,7 @@ class Tokenizer:
     vocab_size: int
     special_tokens: Mapping[str, int]
     config: dict[str, Any]
+    is_composing: bool = False
 
     def __init__(self, source: str, config: Mapping[str, Any] | None = None) -> None:
         """Build a tokenizer from the contents of a tokenizer.json and a tokenizer_config.json.
@@ -74,27 +79,45 @@ class Tokenizer:
         self._source = source
         self._special_ids = frozenset(self.special_tokens.values())
         self._plain = for_plain_text(self._trusted, content, self.special_tokens)
+        self.is_composing = takes_apart(content.get("normalizer"))
         self._pieces = Pieces(self._trusted, content.get("decoder"))
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
-        """Read a directory with a tokenizer.json (and maybe a tokenizer_config.json), or the file itself.
+        """Read a tokenizer's file, or the first that a directory has: tokenizer.json, else tokenizer.model and others.
+
+        What is not a tokenizer.json is turned into one, in memory: text/imported has the formats. A
+        tokenizer_config.json beside the file is read too.
 
         Raises:
-            TokenizerError: a file is missing, or not what its name says.
+            TokenizerError: a file is missing, not what its name says, or of no known format.
         """
-        path = Path(path)
-        file = path / "tokenizer.json" if path.is_dir() else path
-        if not file.is_file():
-            raise TokenizerError(
-                f"{file} does not exist. Name a directory with a tokenizer.json, or that file. A tokenizer "
-                "that consists of other files (tokenizer.model, vocab.txt) has to be converted first."
-            )
+        file = find_file(Path(path))
+        if not is_tokenizer_json(file):
+            return cls.convert(file)
         source = read_text(file, error=TokenizerError)
         config_file = file.with_name("tokenizer_config.json")
         config = read_json(config_file, error=TokenizerError) if config_file.is_file() else None
         try:
-            return Tokenizer(source, config)
+            return cls(source, config)
+        except TokenizerError as problem:
+            raise TokenizerError(f"{file}: {problem}") from problem
+
+    @classmethod
+    def convert(
+        cls, file: str | Path, *, encoding: str | None = None, pattern: str | None = None
+    ) -> "Tokenizer":
+        """Read a tokenizer's file in the format of another library.
+
+        A file of tiktoken does not say where words are cut: if we do not know it by its name or content, `encoding`
+        names one that we know, or `pattern` is a regular expression.
+
+        Raises:
+            TokenizerError: the file is broken, of no known format, or does what no tokenizer.json can say.
+        """
+        content, config = convert(Path(file), encoding=encoding, pattern=pattern)
+        try:
+            return cls(json.dumps(content, ensure_ascii=False), {**_DEFAULT_CONFIG, **config})
         except TokenizerError as problem:
             raise TokenizerError(f"{file}: {problem}") from problem
 
@@ -179,7 +202,8 @@ class Tokenizer:
             TokenizerError: an id is outside of the vocabulary.
         """
         kept = [i for i in ids if i not in self._special_ids] if skip_special else ids
-        return b"".join(self.token_bytes(i, at_start=index == 0) for index, i in enumerate(kept))
+        joined = b"".join(self.token_bytes(i, at_start=index == 0) for index, i in enumerate(kept))
+        return compose_bytes(joined) if self.is_composing else joined
 
     def token_bytes(self, token_id: int, *, at_start: bool = False) -> bytes:
         """Return what one id adds to a text: `▁한` adds " 한" in UTF-8, but "한" at the text's start.

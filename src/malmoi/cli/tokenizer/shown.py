@@ -14,7 +14,7 @@ TOKENIZER = click.option(
     "--tokenizer",
     "path",
     metavar="DIR",
-    help="A checkpoint directory or a tokenizer.json; the shipped model's if not given.",
+    help="A checkpoint directory or a tokenizer's file; the shipped model's if not given.",
 )
 
 

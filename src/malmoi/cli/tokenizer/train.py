@@ -4,11 +4,17 @@ Read next: `malmoi.text.training`, what it calls.
 """
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from malmoi.cli.tokenizer.shown import measure
+
+if TYPE_CHECKING:
+    from malmoi.text.tokenizer import Tokenizer
 
 # Checked before the minutes of training, not after.
 _DIRECTORY = click.Path(path_type=Path, file_okay=False, writable=True)
@@ -18,8 +24,30 @@ _DIRECTORY = click.Path(path_type=Path, file_okay=False, writable=True)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--vocab-size", type=int, required=True, metavar="N", help="Tokens, special ones included.")
 @click.option("--out", type=_DIRECTORY, required=True, metavar="DIR", help="Where to write.")
+@click.option(
+    "--algorithm",
+    type=click.Choice(["bpe", "unigram", "wordpiece", "word", "char", "jamo", "morpheme"]),
+    default="bpe",
+    show_default=True,
+    help="How to cut; docs/tokenizers.md compares them. 자르는 방법.",
+)
+@click.option("--byte-level/--character-level", default=True, help="What bpe begins with. [default: bytes]")
+@click.option(
+    "--pattern",
+    type=click.Choice(["korean", "compact"]),
+    default="korean",
+    show_default=True,
+    help="Where bpe and morpheme cut words; compact: fewer tokens. 낱말을 끊는 규칙.",
+)
 @click.option("--text-field", default="text", metavar="NAME", help="The field of a row that holds the text.")
 @click.option("--messages-field", metavar="NAME", help="The field that holds chat messages, instead.")
+@click.option(
+    "--errors",
+    type=click.Choice(["strict", "replace"]),
+    default="strict",
+    show_default=True,
+    help="Bytes that are not UTF-8: stop, or read them as U+FFFD. 깨진 글자를 만나면 멈출지, 바꾸어 읽을지.",
+)
 @click.option(
     "--encoder",
     "kind",
@@ -36,23 +64,71 @@ def train(
     files: tuple[str, ...],
     vocab_size: int,
     out: Path,
+    algorithm: str,
+    byte_level: bool,
+    pattern: str,
     text_field: str,
     messages_field: str | None,
+    errors: Any,
     kind: str | None,
 ) -> None:
-    """Learn a byte-level BPE vocabulary from text files. 글에서 어휘를 배웁니다.
+    """Learn a vocabulary from text files: a byte-level BPE, or one of six others. 글에서 어휘를 배웁니다.
 
     FILE is a .txt, .jsonl (.zst, .gz) or .parquet file, a directory or a glob. What pretraining holds out
     is held out here too, and measured at the end.
     """
     from malmoi.data.sources import SourceConfig, iterate_texts
-    from malmoi.text.training import train_bpe, train_bpe_for_encoders, train_bpe_for_text_to_text
+    from malmoi.text import training
 
+    learn = _trainer(algorithm, byte_level, pattern)
     sources = [
-        SourceConfig(path=file, text_field=text_field, messages_field=messages_field) for file in files
+        SourceConfig(path=file, text_field=text_field, messages_field=messages_field, errors=errors)
+        for file in files
     ]
-    kinds = {None: train_bpe, "encoder": train_bpe_for_encoders, "text-to-text": train_bpe_for_text_to_text}
-    trained = kinds[kind](iterate_texts(sources), vocab_size=vocab_size, show_progress=sys.stderr.isatty())
+    special_tokens, frame = {
+        None: (training.SPECIAL_TOKENS, _as_it_is),
+        "encoder": (training.ENCODER_TOKENS, training.frame_for_encoders),
+        "text-to-text": (training.TEXT_TO_TEXT_TOKENS, training.frame_for_text_to_text),
+    }[kind]
+    trained = frame(
+        learn(
+            iterate_texts(sources),
+            vocab_size=vocab_size,
+            special_tokens=special_tokens,
+            show_progress=sys.stderr.isatty(),
+        )
+    )
     trained.save(out)
     click.echo(f"{out}: {trained.vocab_size} tokens, {len(trained.special_tokens)} of them special.")
     click.echo(f"held-out text: {measure(trained, list(iterate_texts(sources, split='held-out')))}")
+
+
+def _trainer(algorithm: str, byte_level: bool, pattern: str) -> "Callable[..., Tokenizer]":
+    """The function that learns as asked. Raises a usage error for a choice that the algorithm does not have."""
+    from malmoi.text import training
+    from malmoi.text.pretokenize import COMPACT_PATTERN, KOREAN_PATTERN
+
+    if not byte_level and algorithm != "bpe":
+        raise click.UsageError(f"--character-level is a choice of bpe, not of {algorithm}. Leave it out.")
+    if pattern != "korean" and (not byte_level or algorithm not in ("bpe", "morpheme")):
+        raise click.UsageError(
+            f"--pattern {pattern} is for byte-level bpe and morpheme only: the others cut as `korean` does, or not "
+            "at all. Leave it out."
+        )
+    if not byte_level:
+        return training.train_character_bpe
+    cut = {"korean": KOREAN_PATTERN, "compact": COMPACT_PATTERN}[pattern]
+    trainers: dict[str, Callable[..., Tokenizer]] = {
+        "bpe": partial(training.train_bpe, pattern=cut),
+        "morpheme": partial(training.train_morpheme_bpe, pattern=cut),
+        "unigram": training.train_unigram,
+        "wordpiece": training.train_wordpiece,
+        "word": training.train_words,
+        "char": training.train_characters,
+        "jamo": training.train_jamo,
+    }
+    return trainers[algorithm]
+
+
+def _as_it_is(tokenizer: "Tokenizer") -> "Tokenizer":
+    return tokenizer

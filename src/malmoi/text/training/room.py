@@ -1,0 +1,46 @@
+"""Is the vocabulary that was asked for possible? Every algorithm asks before it trains, and again after.
+
+A vocabulary is never filled up with something else, and never smaller than it was asked to be without a word.
+Read next: corpus.py.
+"""
+
+from collections.abc import Sequence
+
+from malmoi.core.errors import TokenizerError
+
+
+def check_room(vocab_size: int, special_tokens: Sequence[str], num_others: int, others: str) -> int:
+    """Return how many tokens stand in the vocabulary before anything is learned; refuse a size without room for them.
+
+    `others` says what the `num_others` are that this algorithm cannot do without.
+
+    >>> check_room(8192, ("<|endoftext|>",), 256, "256 bytes")
+    257
+
+    Raises:
+        TokenizerError: there is no room, or a special token is empty or named twice.
+    """
+    if len(set(special_tokens)) < len(special_tokens) or "" in special_tokens:
+        raise TokenizerError(
+            f"special_tokens={list(special_tokens)} names one twice or is empty. Give each a name."
+        )
+    num_fixed = len(special_tokens) + num_others
+    if vocab_size < num_fixed:
+        raise TokenizerError(
+            f"vocab_size={vocab_size} has no room for {len(special_tokens)} special tokens and {others}. "
+            f"Use {num_fixed} or more."
+        )
+    return num_fixed
+
+
+def check_reached(reached: int, vocab_size: int, num_fixed: int, learned: str) -> None:
+    """Refuse a text that gave fewer than `vocab_size` tokens. `learned` says what those are that it did give.
+
+    Raises:
+        TokenizerError: with the largest size that the text supports.
+    """
+    if reached < vocab_size:
+        raise TokenizerError(
+            f"vocab_size={vocab_size}, but the text has only {max(reached - num_fixed, 0)} {learned}. "
+            f"Use {reached} or fewer, or more text."
+        )

@@ -1,0 +1,142 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from malmoi.cli.main import main
+from malmoi.models import load_model, save_model
+from malmoi.testing.models import tiny_llama
+from malmoi.testing.tokenizer import ByteTokenizer
+from malmoi.text.tokenizer import Tokenizer
+from malmoi.text.training import train_bpe
+
+LINE = "말모이는 말을 모으는 일이다. 나는 학교에 가고, 너는 학교에서 온다."
+
+
+def run(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as left:
+        main([*map(str, arguments)])
+    return int(left.value.code or 0)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    rows = [{"text": f"{LINE} {number}", "ko": LINE, "source": str(number)} for number in range(600)]
+    file = tmp_path / "corpus.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    return file
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    directory = tmp_path / "model"
+    save_model(tiny_llama(), directory)
+    ByteTokenizer().save(directory)
+    generation = {"eos_token_id": [2, 0]}
+    (directory / "generation_config.json").write_text(json.dumps(generation), "utf-8")
+    return directory
+
+
+def test_expand_then_resize_gives_a_model_that_costs_less_korean(
+    model: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new, out = tmp_path / "tokenizer", tmp_path / "resized"
+    assert run("tokenizer", "expand", model, "--corpus", corpus, corpus, "--add", 30, "--out", new) == 0
+    said = capsys.readouterr().out
+    assert "289 tokens, 30 of them new, ids from 259 on" in said
+    assert "tokens a syllable" in said
+    assert "as much Korean fits" in said
+    assert run("resize", model, "--tokenizer", new, "--out", out) == 0
+    said = capsys.readouterr().out
+    assert "259 -> 289 rows" in said
+    assert "259 keep their row, 30 begin as the mean of their pieces, 0 begin as the mean of all" in said
+    assert load_model(out).config.vocab_size == Tokenizer.load(out).vocab_size == 289
+
+
+def test_until_stops_at_the_factor(model: Path, corpus: Path, tmp_path: Path) -> None:
+    new = tmp_path / "tokenizer"
+    options = ("--until", "2x", "--held-out", f"{corpus}#ko")
+    assert run("tokenizer", "expand", model, "--corpus", corpus, *options, "--out", new) == 0
+    old, grown = Tokenizer.load(model), Tokenizer.load(new)
+    assert len(old.encode(LINE)) / len(grown.encode(LINE)) >= 2
+
+
+def test_superwords_are_added_to_what_train_made(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, out = tmp_path / "words", tmp_path / "superwords"
+    train_bpe([LINE] * 3, vocab_size=300).save(words)
+    assert run("tokenizer", "superwords", words, "--corpus", corpus, "--add", 9, "--out", out) == 0
+    assert "309 tokens, 9 of them new" in capsys.readouterr().out
+
+
+def test_shrink_takes_tokens_alone_or_with_the_models_rows(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, alone, out = (tmp_path / name for name in ("big", "alone", "small"))
+    save_model(tiny_llama(vocab_size=300), model)
+    train_bpe([f"{LINE} Это другой язык, да."] * 3, vocab_size=300).save(model)
+    (model / "generation_config.json").write_text(
+        json.dumps({"eos_token_id": 2, "pad_token_id": 299}), "utf-8"
+    )
+    options = ("--corpus", corpus, "--keep-ascii")
+    assert run("tokenizer", "shrink", model / "tokenizer.json", *options, "--out", alone) == 0
+    assert [path.name for path in sorted(alone.iterdir())] == ["tokenizer.json", "tokenizer_config.json"]
+    assert run("tokenizer", "shrink", model, *options, "--out", out) == 0
+    assert "MiB of weights" in capsys.readouterr().out
+    old, small = Tokenizer.load(model), Tokenizer.load(out)
+    assert load_model(out).config.vocab_size == small.vocab_size < 300
+    generation = json.loads((out / "generation_config.json").read_text("utf-8"))
+    assert small.token_bytes(generation["pad_token_id"]) == old.token_bytes(299)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "either --add N or --until 1.25x"),
+        (("--add", "3", "--until", "2x"), "either --add N or --until 1.25x"),
+        (("--until", "twice"), "'twice' is not a factor. Write 1.25x"),
+        (("--until", "99x"), "Use a smaller factor, or more text"),
+        (("--add", "5000"), "or fewer, or more text"),
+    ],
+)
+def test_what_cannot_be_done_is_said_and_nothing_is_written(
+    model: Path,
+    corpus: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    message: str,
+) -> None:
+    out = tmp_path / "out"
+    assert run("tokenizer", "expand", model, "--corpus", corpus, *options, "--out", out) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_corpus_of_which_nothing_is_held_out_is_refused_before_it_is_learned(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "small.txt").write_text(LINE, "utf-8")
+    arguments = ("--corpus", tmp_path / "small.txt", "--add", 3, "--out", tmp_path / "out")
+    assert run("tokenizer", "expand", model, *arguments) == 2
+    assert "Name a file of Korean text with --held-out" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_tokenizer_that_is_no_expansion_is_refused_with_the_way_out(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, out = tmp_path / "other", tmp_path / "out"
+    train_bpe([LINE] * 3, vocab_size=300, special_tokens=("<|im_end|>",)).save(other)
+    assert run("resize", model, "--tokenizer", other, "--out", out) == 2
+    assert "Use --init align" in capsys.readouterr().err
+    assert run("resize", model, "--tokenizer", other, "--init", "align", "--out", out) == 0
+    assert "generation_config.json lost eos_token_id" in capsys.readouterr().out
+    assert Tokenizer.load(out).vocab_size == load_model(out).config.vocab_size == 300
+
+
+def test_the_inits_of_the_command_are_those_of_the_library() -> None:
+    from malmoi.adapt import INITS
+    from malmoi.cli.resize import _INITS
+
+    assert _INITS == INITS

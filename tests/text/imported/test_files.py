@@ -1,0 +1,161 @@
+"""Which file is read, what lies beside it, and what is done with the result."""
+
+import json
+import unicodedata
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+
+from malmoi.cli.main import main
+from malmoi.core.errors import TokenizerError
+from malmoi.llm import load
+from malmoi.models import save_model
+from malmoi.testing.models import tiny_llama
+from malmoi.testing.tokenizer import ByteTokenizer
+from malmoi.text.chat import ChatTemplate
+from malmoi.text.tokenizer import Tokenizer
+
+from .samples import KOREAN, MISTRAL, TEXTS, train_sentencepiece
+
+
+@cache
+def model() -> bytes:
+    return train_sentencepiece("bpe", "identity", has_bytes=True, remove_extra_whitespaces=False)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "tokenizer.model").write_bytes(model())
+    return tmp_path
+
+
+def test_a_tokenizer_json_is_preferred_and_used_as_it_is(directory: Path) -> None:
+    size = Tokenizer.load(directory).vocab_size
+    assert size > 259
+    ByteTokenizer().save(directory)
+    before = (directory / "tokenizer.json").read_bytes()
+    loaded = Tokenizer.load(directory)
+    assert loaded.vocab_size == 259
+    loaded.save(directory / "copy")
+    assert (directory / "copy" / "tokenizer.json").read_bytes() == before
+    assert Tokenizer.load(directory / "tokenizer.model").vocab_size == size
+
+
+def test_what_is_saved_gives_the_same_ids_in_transformers(directory: Path, tmp_path: Path) -> None:
+    ours = Tokenizer.load(directory)
+    ours.save(tmp_path / "out")
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "out")
+    for text in TEXTS:
+        assert theirs.encode(text, add_special_tokens=False, split_special_tokens=True) == ours.encode(text)
+    assert (theirs.bos_token, theirs.eos_token) == ("<s>", "</s>")
+
+
+def config_of(directory: Path, **config: Any) -> Tokenizer:
+    (directory / "tokenizer_config.json").write_text(json.dumps(config))
+    return Tokenizer.load(directory)
+
+
+def added(content: str, **flags: bool) -> dict[str, Any]:
+    names = ("single_word", "lstrip", "rstrip", "normalized", "special")
+    return {"content": content} | dict.fromkeys(names, False) | flags
+
+
+def test_tokens_that_were_added_later_are_read_too(directory: Path) -> None:
+    declared = {
+        "1": added("<s>", special=True),
+        "901": added("<|im_end|>", special=True),
+        "902": added("<tool>"),
+    }
+    ours = config_of(directory, added_tokens_decoder=declared, pad_token="</s>")
+    assert ours.vocab_size == 903
+    assert ours.encode_special("<|im_end|><tool>")[-2:] == [901, 902]
+    assert 901 not in ours.encode("<|im_end|>")
+    assert ours.config["pad_token"] == "</s>"
+    (directory / "added_tokens.json").write_text('{"[NEW]": 905}')
+    assert config_of(directory).token_id("[NEW]") == 905
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"5": added("<s>")}, "the id 5 is '<0x01>', not '<s>'"),
+        ({"900": {"content": "x"}}, "broken: KeyError 'single_word'"),
+        ({"x": added("y")}, "broken: ValueError"),
+        ([1], "broken: AttributeError"),
+    ],
+)
+def test_added_tokens_that_contradict_the_vocabulary_are_refused(
+    directory: Path, declared: Any, message: str
+) -> None:
+    with pytest.raises(TokenizerError, match=message):
+        config_of(directory, added_tokens_decoder=declared)
+
+
+def test_what_cannot_be_read_is_an_error_with_its_name(tmp_path: Path) -> None:
+    for name in ("tokenizer.model", "tekken.json", "vocab.txt", "vocab.json", "x.tiktoken"):
+        file = tmp_path / name
+        for content in (b"", b"\x00", b"{}", "한국".encode("cp949")):
+            file.write_bytes(content)
+            with pytest.raises(TokenizerError, match=name):
+                Tokenizer.load(file)
+        file.unlink()
+    with pytest.raises(TokenizerError, match="nowhere does not exist"):
+        Tokenizer.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "name", ["tokenizer.model.v1", pytest.param("tekken_240911.json", marks=pytest.mark.slow)]
+)
+def test_decomposed_hangul_costs_no_more_behind_a_chat_format(name: str) -> None:
+    """An imported tokenizer is exact, so NFC is the renderer's work."""
+    template = ChatTemplate("{% for m in messages %}{{ m.content }}\n{% endfor %}")
+    tokenizer = Tokenizer.load(MISTRAL / name)
+    composed, decomposed = (
+        template.render(
+            [{"role": "user", "content": unicodedata.normalize(form, KOREAN)}],
+            tokenizer,
+            add_generation_prompt=True,
+        ).ids
+        for form in ("NFC", "NFD")
+    )
+    assert decomposed == composed
+    assert len(tokenizer.encode(unicodedata.normalize("NFD", KOREAN))) > 2 * len(composed)
+
+
+def test_a_model_directory_with_a_sentencepiece_file_only_is_loaded(directory: Path) -> None:
+    save_model(tiny_llama(), directory)
+    llm = load(directory)
+    assert llm.tokenizer.encode(KOREAN) == Tokenizer.load(directory).encode(KOREAN)
+    assert llm.tokenizer.config["eos_token"] == "</s>"
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as left:
+        main(["tokenizer", "import", *arguments])
+    return int(left.value.code or 0)
+
+
+def test_the_command_writes_a_tokenizer_json(
+    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(str(directory), "--out", str(out)) == 0
+    assert "tokens, 4 of them special" in capsys.readouterr().out
+    assert Tokenizer.load(out).encode(KOREAN) == Tokenizer.load(directory).encode(KOREAN)
+    assert run(str(out), "--out", str(tmp_path / "again")) == 0
+    assert (tmp_path / "again/tokenizer.json").read_bytes() == (out / "tokenizer.json").read_bytes()
+
+
+def test_the_command_says_what_is_wrong_and_writes_nothing(
+    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "out")
+    assert run(str(directory), "--out", out, "--encoding", "llama3") == 2
+    assert "is for files of tiktoken" in capsys.readouterr().err
+    (directory / "tokenizer.model").write_bytes(model()[:1000])
+    assert run(str(directory), "--out", out) == 2
+    assert "a field of" in capsys.readouterr().err
+    assert not Path(out).exists()
