@@ -129,8 +129,8 @@ def _here(device: torch.device | str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as problem:
         raise ConfigError(
-            f"device={str(device)!r} cannot be used here: {str(problem).splitlines()[0]}. Use 'cpu', or 'cuda' with a GPU "
-            "and a build of PyTorch for it."
+            f"device={str(device)!r} cannot be used here: {str(problem).splitlines()[0]}. Use 'cpu', or 'cuda' with "
+            "a GPU and a build of PyTorch for it."
         ) from None
     return torch.device(device)
 
