@@ -1,0 +1,68 @@
+/* Conversations as a JSON file, out and in again. A file that is not one of ours, or is damaged, is refused whole. */
+
+const FORMAT = "malmoi-conversations";
+const VERSION = 1;
+const ROLES = new Set(["user", "assistant"]);
+
+/** The text of a file with these conversations. */
+export function exported(conversations) {
+    return JSON.stringify({ format: FORMAT, version: VERSION, conversations }, null, 1);
+}
+
+/** The conversations of a file's text. Throws Error, with what is wrong, if it is not what `exported` writes. */
+export function imported(text) {
+    const file = JSON.parse(text);
+    if (file?.format !== FORMAT) throw new Error(`format: ${JSON.stringify(file?.format)} ≠ "${FORMAT}"`);
+    if (file.version !== VERSION) throw new Error(`version: ${JSON.stringify(file.version)} ≠ ${VERSION}`);
+    if (!Array.isArray(file.conversations)) throw new Error("conversations: not a list");
+    file.conversations.forEach(check);
+    return file.conversations;
+}
+
+function check(conversation, index) {
+    const where = `conversations[${index}]`;
+    const { id, title, created, changed, settings, messages, chosen } = conversation ?? {};
+    const isSound =
+        typeof id === "string" &&
+        typeof title === "string" &&
+        Number.isFinite(created) &&
+        Number.isFinite(changed) &&
+        isRecord(settings) &&
+        isRecord(settings.parameters) &&
+        typeof settings.system === "string" &&
+        isRecord(messages) &&
+        isRecord(chosen);
+    if (!isSound) throw new Error(`${where}: not a conversation`);
+    for (const [key, message] of Object.entries(messages)) {
+        const isMessage =
+            message?.id === key &&
+            ROLES.has(message.role) &&
+            typeof message.content === "string" &&
+            (message.tokens === undefined || areTokens(message.tokens)) &&
+            (message.parent === "" || Object.hasOwn(messages, message.parent));
+        if (!isMessage) throw new Error(`${where}.messages[${JSON.stringify(key)}]: not a message`);
+    }
+    for (const [parent, child] of Object.entries(chosen)) {
+        if (messages[child]?.parent !== parent)
+            throw new Error(`${where}.chosen[${JSON.stringify(parent)}]: no branch`);
+    }
+    // A message under itself would be walked for ever.
+    for (const message of Object.values(messages)) {
+        const seen = new Set();
+        for (let at = message; at; at = messages[at.parent]) {
+            if (seen.has(at.id))
+                throw new Error(`${where}.messages[${JSON.stringify(at.id)}]: is under itself`);
+            seen.add(at.id);
+        }
+    }
+}
+
+function areTokens(tokens) {
+    const isToken = (one) => typeof one?.token === "string" && Number.isFinite(one.logprob);
+    const areLikely = ({ top_logprobs: likely = [] }) => Array.isArray(likely) && likely.every(isToken);
+    return Array.isArray(tokens) && tokens.every((one) => isToken(one) && areLikely(one));
+}
+
+function isRecord(value) {
+    return typeof value === "object" && value !== null && !Array.isArray(value);
+}
