@@ -118,3 +118,6 @@ def test_what_cannot_be_explained_is_said_with_exit_code_2(
     assert "Give one of the two" in capsys.readouterr().err
     assert run("a", "--train", "nowhere.txt") == 2
     assert "nowhere.txt" in capsys.readouterr().err
+    (tmp_path / "empty.txt").touch()
+    assert run("a", "--train", str(tmp_path / "empty.txt")) == 2
+    assert "has no pair of bytes to merge" in capsys.readouterr().err

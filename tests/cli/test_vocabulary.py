@@ -1,9 +1,12 @@
 import json
+import signal
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from malmoi.cli.main import main
+from malmoi.cli.tokenizer.shown import shown
 from malmoi.models import load_model, save_model
 from malmoi.testing.models import tiny_llama
 from malmoi.testing.tokenizer import ByteTokenizer
@@ -59,6 +62,91 @@ def test_until_stops_at_the_factor(model: Path, corpus: Path, tmp_path: Path) ->
     assert run("tokenizer", "expand", model, "--corpus", corpus, *options, "--out", new) == 0
     old, grown = Tokenizer.load(model), Tokenizer.load(new)
     assert len(old.encode(LINE)) / len(grown.encode(LINE)) >= 2
+
+
+def test_what_is_new_is_shown_piece_by_piece(
+    model: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--corpus", corpus, "--add", "10", "--out", tmp_path / "out")
+    assert run("tokenizer", "expand", model, *options) == 0
+    grown = Tokenizer.load(tmp_path / "out")
+    pieces = [shown(grown.token_bytes(i)) for i in range(259, 269)]
+    assert f"new: {', '.join(pieces)}\n" in capsys.readouterr().out
+
+
+def test_a_field_of_the_corpus_may_hold_chat_messages(model: Path, tmp_path: Path) -> None:
+    rows = [
+        {"text": "no Hangul", "chat": [{"role": "user", "content": LINE}], "source": str(n)} for n in range(9)
+    ]
+    file = tmp_path / "chats.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    options = (
+        "--corpus",
+        f"{file}#chat",
+        "--held-out",
+        f"{file}#chat",
+        "--add",
+        "9",
+        "--out",
+        tmp_path / "out",
+    )
+    assert run("tokenizer", "expand", model, *options) == 0
+    assert Tokenizer.load(tmp_path / "out").vocab_size == 268
+
+
+@pytest.mark.parametrize(
+    "command", [("expand", "--add", "5"), ("superwords", "--add", "5"), ("shrink",)], ids=lambda each: each[0]
+)
+def test_a_corpus_that_is_not_utf_8_is_refused_by_line_or_read_on_if_asked(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    base, out, broken = (tmp_path / name for name in ("base", "out", "broken.jsonl"))
+    train_bpe([LINE] * 3, vocab_size=300).save(base)
+    broken.write_bytes(corpus.read_bytes() + b'\n{"text": "\xb0\xa1"}\n')
+    name, *options = command
+    arguments = ("tokenizer", name, base, "--corpus", broken, *options, "--out", out)
+    assert run(*arguments) == 2
+    assert "broken.jsonl:601: not UTF-8 at byte" in capsys.readouterr().err
+    assert not out.exists()
+    assert run(*arguments, "--errors", "replace") == 0
+    assert Tokenizer.load(out)
+
+
+@pytest.mark.parametrize("command", [("expand", "--add", "5"), ("superwords", "--add", "5"), ("shrink",)])
+@pytest.mark.parametrize("named", ["base", "base/tokenizer.json"])
+def test_a_base_is_never_written_over(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...], named: str
+) -> None:
+    base = tmp_path / "base"
+    train_bpe([LINE] * 3, vocab_size=300).save(base)
+    before = (base / "tokenizer.json").read_bytes()
+    name, *options = command
+    assert run("tokenizer", name, tmp_path / named, "--corpus", corpus, *options, "--out", base) == 2
+    assert "Name another directory with --out" in " ".join(capsys.readouterr().err.split())
+    assert (base / "tokenizer.json").read_bytes() == before
+
+
+def test_while_a_trainer_learns_ctrl_c_ends_the_process_at_once(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    seen = []
+
+    def learn(texts: Iterable[str], **options: object) -> Tokenizer:
+        assert list(texts)
+        seen.append(signal.getsignal(signal.SIGINT))
+        return ByteTokenizer()
+
+    monkeypatch.setattr("malmoi.text.training.train_bpe", learn)
+    monkeypatch.setattr(
+        "malmoi.text.vocabulary.superwords.add_superwords", lambda base, texts, **_: learn(texts)
+    )
+    out, other = tmp_path / "out", tmp_path / "other"
+    assert run("tokenizer", "train", corpus, "--vocab-size", "300", "--out", out) == 0
+    options = ("--corpus", corpus, "--add", "3", "--out", other)
+    assert run("tokenizer", "superwords", out, *options) == 0
+    assert seen == [signal.SIG_DFL] * 2
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_superwords_are_added_to_what_train_made(

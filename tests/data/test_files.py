@@ -104,6 +104,7 @@ def test_wrong_encoding_names_line_and_byte(tmp_path: Path) -> None:
     text = message(tmp_path / "a.jsonl")
     assert f"a.jsonl:2: not UTF-8 at byte {len(good) + 10}" in text
     assert "iconv -f CP949" in text
+    assert "--errors replace" in text
 
 
 def test_a_broken_json_line_is_named_and_shown(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from malmoi.data.pack import PackedStream
 from malmoi.data.samples import NO_TARGET, Encoder
 from malmoi.data.sources import SourceConfig
 from malmoi.testing.tokenizer import ByteTokenizer
+from malmoi.text.training import train_jamo
 
 TOKENIZER = ByteTokenizer()
 ENCODER = Encoder(tokenizer=TOKENIZER)
@@ -51,6 +52,16 @@ def test_bytes_of_an_epoch_of_targets_are_the_bytes_of_the_files_text(write_rows
     counter = ByteCounter(TOKENIZER)
     batches = PackedStream([source], ENCODER, tokens_per_batch=7, context_length=5, num_epochs=1)
     assert sum(counter.count(batch.targets) for batch in batches) == sum(len(text.encode()) for text in texts)
+
+
+def test_letters_of_a_syllable_count_as_the_bytes_of_the_syllable(write_rows) -> None:
+    tokenizer = train_jamo([], vocab_size=473)
+    texts = ["말모이 ㅋㅋ 🎈", "각하", "café", "ᄒᆞᆫ글"]
+    source = SourceConfig(path=write_rows(texts), holdout_permille=0)
+    options = {"tokens_per_batch": 100, "context_length": 100, "num_epochs": 1}
+    batches = PackedStream([source], Encoder(tokenizer=tokenizer), **options)
+    counted = sum(ByteCounter(tokenizer).count(batch.targets) for batch in batches)
+    assert counted == sum(len(text.encode()) for text in texts)
 
 
 def test_special_tokens_and_positions_without_a_target_count_no_bytes() -> None:

@@ -1,5 +1,6 @@
 import json
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from transformers import AutoTokenizer
 from malmoi.core.errors import TokenizerError
 from malmoi.testing.tokenizer import ByteTokenizer
 from malmoi.text.tokenizer import Tokenizer
+from malmoi.text.training import train_character_bpe, train_characters, train_jamo, train_unigram
 from malmoi.text.vocabulary.continuing import Continuation, Piece
 from malmoi.text.vocabulary.expand import expand, expand_until, tokens_per_syllable
 from malmoi.text.vocabulary.growth import growth_of
@@ -178,8 +180,8 @@ def test_a_syllable_in_pieces_is_made_whole_before_it_is_joined() -> None:
 )
 def test_only_what_is_hangul_all_the_way_is_joined(tokens: list[bytes], expected: list[list[str]]) -> None:
     spelled = [(token.decode("latin-1"), token) for token in tokens]
-    words = [[piece.text for piece in word] for word in hangul_words(spelled, is_byte_level=True)]
-    assert words == expected
+    words = hangul_words(spelled, is_byte_level=True, space="Ġ")
+    assert [[piece.text for piece in word] for word in words] == expected
 
 
 def test_until_stops_at_the_first_size_that_reaches_the_factor(growable: Tokenizer) -> None:
@@ -207,7 +209,7 @@ def changed(base: Tokenizer, **model: Any) -> Tokenizer:
         (ByteTokenizer(), TEXTS, 0, "num_added=0. Use 1 or more"),
         (ByteTokenizer(), [], 5, "no Hangul to learn from"),
         (ByteTokenizer(), ["only English"], 5, "no Hangul to learn from"),
-        (ByteTokenizer(), ["한국어"], 5, r"only 0 pairs that occur twice. Use 0 or fewer"),
+        (ByteTokenizer(), ["한국어"], 5, r"only 0 pairs that occur twice. Give more text"),
         (ByteTokenizer(), ["한국어"] * 2, 50, r"only 8 pairs that occur twice. Use 8 or fewer"),
         (wordlevel(), TEXTS, 5, "a WordLevel vocabulary has no merges to continue"),
         (changed(ByteTokenizer(), dropout=0.1), TEXTS, 5, "cannot be continued: its model has dropout=0.1"),
@@ -218,6 +220,16 @@ def test_what_cannot_be_expanded_is_refused(
 ) -> None:
     with pytest.raises(TokenizerError, match=message):
         expand(base, texts, num_added=num_added)
+
+
+def test_a_base_with_one_id_for_two_tokens_is_refused_before_the_corpus_is_read() -> None:
+    base = ByteTokenizer()
+    vocab = json.loads(base.backend.to_str())["model"]["vocab"]
+    shared = changed(base, vocab=vocab | {"zz": 100})
+    corpus = iter(TEXTS)
+    with pytest.raises(TokenizerError, match="two tokens of the base have the id 100"):
+        expand(shared, corpus, num_added=5)
+    assert next(corpus) == TEXTS[0]
 
 
 def test_ids_that_would_collide_are_refused() -> None:
@@ -253,6 +265,23 @@ def test_a_base_that_takes_syllables_apart_is_expanded_in_jamo() -> None:
     grown = expand(base, TEXTS, num_added=30)
     assert len(grown.encode(TEXTS[0])) < len(base.encode(TEXTS[0]))
     assert growth_of(grown).base is grown
+
+
+@pytest.mark.parametrize(
+    ("train", "vocab_size"),
+    [(train_unigram, 410), (train_character_bpe, 410), (train_jamo, 474), (train_characters, 400)],
+)
+def test_a_space_that_is_written_as_it_is_stays_one(train: Callable[..., Tokenizer], vocab_size: int) -> None:
+    base = train(TEXTS, vocab_size=vocab_size)
+    grown = expand(base, TEXTS, num_added=15)
+    names = [str(grown.backend.id_to_token(i)) for i in range(base.vocab_size, grown.vocab_size)]
+    assert not any("▁" in name or " " in name[1:] for name in names)
+    assert any(name.startswith(" ") for name in names)
+    used = {i for text in TEXTS for i in grown.encode(text)}
+    assert len(used.intersection(range(base.vocab_size, grown.vocab_size))) > 5
+    for text in (OTHER[:-1], "a ▁ b▁c"):
+        assert grown.encode(text) == base.encode(text)
+    assert grown.decode(grown.encode(KNOWN + "▁가 ▁")) == KNOWN + "▁가 ▁"
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
     a model directory, a new tokenizer -> RESIZE -> a model directory -> training that goes on
 
-Place in the flow: after `text.expand` and `text.shrink`, before training. Read next: `resize.py`.
+Place in the flow: after `text.vocabulary.expand` and `text.vocabulary.shrink`, before training. Read next: `resize.py`.
 """
 
 from malmoi.adapt.resize import INITS, resize

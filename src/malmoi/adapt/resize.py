@@ -2,8 +2,8 @@
 
     model, its tokenizer, an expanded one -> RESIZE -> model, equal on old tokens -> training that goes on
 
-Place in the flow: after `text.expand`. Read next: `origins.py`, what a token was before; `rows.py`, where rows go;
-`directory.py`, the files.
+Place in the flow: after `text.vocabulary.expand`. Read next: `origins.py`, what a token was before; `rows.py`, where
+rows go; `directory.py`, the files.
 """
 
 from collections import Counter

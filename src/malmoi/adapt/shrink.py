@@ -1,6 +1,6 @@
 """The model's side of a smaller vocabulary: the rows of the tokens that are left, in their new order.
 
-Place in the flow: after `text.shrink`, which says which ids those are. Read next: `rows.py`.
+Place in the flow: after `text.vocabulary.shrink`, which says which ids those are. Read next: `rows.py`.
 """
 
 from collections.abc import Sequence

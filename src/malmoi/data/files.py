@@ -87,7 +87,8 @@ def read_lines(path: Path, errors: OnBadBytes = "strict") -> Iterator[str]:
             bad = line[error.start : error.start + 4].hex(" ")
             raise DataError(
                 f"{path}:{number}: not UTF-8 at byte {offset + error.start} of the text ({bad}). "
-                f"Convert it first, for example: iconv -f CP949 -t UTF-8 (old Korean files are mostly CP949)."
+                "Convert it first, for example: iconv -f CP949 -t UTF-8 (old Korean files are mostly CP949); or go on "
+                'with U+FFFD in its place: errors="replace", --errors replace.'
             ) from None
         offset += len(line)
         if number == 1:

@@ -16,6 +16,7 @@ from malmoi.core.errors import DataError
 from malmoi.data.pack import PackedBatch, PackedStream
 from malmoi.data.samples import NO_TARGET, SampleEncoder
 from malmoi.data.sources import SourceConfig
+from malmoi.text.composition import compose_bytes
 from malmoi.text.tokenizer import Tokenizer
 
 
@@ -50,6 +51,8 @@ def held_out(
 class ByteCounter:
     """How many UTF-8 bytes a tensor of targets stands for: 0 for special tokens and for -100.
 
+    Letters of a tokenizer that takes syllables apart count as the syllables that they make: 한 is 3 bytes, not 9.
+
     >>> from malmoi.testing.tokenizer import ByteTokenizer
     >>> targets = torch.tensor([[68, 237, 179, 131, 0, -100]])    # "A가" (1 + 3 bytes), separator, no target
     >>> ByteCounter(ByteTokenizer()).count(targets)
@@ -57,6 +60,7 @@ class ByteCounter:
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
         special = set(tokenizer.special_tokens.values())
         sizes = [0 if i in special else len(tokenizer.token_bytes(i)) for i in range(tokenizer.vocab_size)]
         self._sizes: Int[Tensor, " V"] = torch.tensor(sizes)
@@ -64,7 +68,14 @@ class ByteCounter:
     def count(self, targets: Int[Tensor, "..."]) -> int:
         """The bytes of all targets together; `targets` may be on any device."""
         learned = targets[targets != NO_TARGET]
-        return int(self._sizes.to(learned.device)[learned].sum())
+        size = int(self._sizes.to(learned.device)[learned].sum())
+        return size - self._saved_by_composing(learned.tolist()) if self._tokenizer.is_composing else size
+
+    def _saved_by_composing(self, ids: list[int]) -> int:
+        apart = b"".join(
+            map(self._tokenizer.token_bytes, ids)
+        )  # special tokens too: nothing joins across one
+        return len(apart) - len(compose_bytes(apart))
 
 
 def bits_per_byte(loss_nats: float, num_bytes: int) -> float:

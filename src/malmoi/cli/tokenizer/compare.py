@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 import click
 
 from malmoi.cli.several import SeveralValues
+from malmoi.cli.tokenizer.corpus import ERRORS
 
 if TYPE_CHECKING:
+    from malmoi.data.files import OnBadBytes
     from malmoi.text.microscope.borders import Analysed
     from malmoi.text.microscope.genre import Genre
 
@@ -61,6 +63,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
     metavar="N",
     help="How much of each genre is measured. 갈래마다 잴 크기.",
 )
+@ERRORS
 @click.option("--html", type=_FILE, metavar="FILE", help="Write a page with coloured tokens. 웹 페이지 파일.")
 @click.option("--csv", type=_FILE, metavar="FILE", help="Write one figure a line. CSV 파일.")
 @click.option("--json", type=_FILE, metavar="FILE", help="Write everything. JSON 파일.")
@@ -74,6 +77,7 @@ def compare(
     morphemes: str | None,
     prices: Path | None,
     sample_bytes: int,
+    errors: "OnBadBytes",
     html: Path | None,
     csv: Path | None,
     json: Path | None,
@@ -104,7 +108,9 @@ def compare(
     with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
         task = progress.add_task("reading", total=len(loaded) + 2)
         pairs: tuple[tuple[str, str], ...] = ()
-        genres = read_genres(texts, by=by, is_held_out=held_out, field=field, max_bytes=sample_bytes)
+        genres = read_genres(
+            texts, by=by, is_held_out=held_out, field=field, max_bytes=sample_bytes, errors=errors
+        )
         if parallel:
             korean, pairs = read_pairs(parallel, max_bytes=2 * sample_bytes)  # of two languages
             genres = with_genre(genres, korean)

@@ -1,10 +1,12 @@
-"""What the commands that change a vocabulary share: the corpus that they learn from, and what they say at the end.
+"""What the commands that learn from a corpus share: how it is named and read, and what they say at the end.
 
-Place in the flow: `expand.py`, `superwords.py` and `shrink.py` use it. Read next: `expand.py`.
+Place in the flow: `train.py`, `expand.py`, `superwords.py` and `shrink.py` use it, and `material.py` the name of a
+field. Read next: `expand.py`.
 """
 
+import signal
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ import click
 from malmoi.cli.tokenizer.shown import shown
 
 if TYPE_CHECKING:
+    from malmoi.data.files import OnBadBytes
     from malmoi.data.sources import SourceConfig, Split
     from malmoi.text.tokenizer import Tokenizer
 
@@ -23,7 +26,14 @@ CORPUS = click.option(
     multiple=True,
     required=True,
     metavar="FILE...",
-    help="Text to learn from; FILE#NAME: the field NAME. 배울 글.",
+    help="Text to learn from; FILE#NAME: the field NAME, of text or chat messages. 배울 글.",
+)
+ERRORS = click.option(
+    "--errors",
+    type=click.Choice(["strict", "replace"]),
+    default="strict",
+    show_default=True,
+    help="Bytes that are not UTF-8: stop, or read them as U+FFFD. 깨진 글자를 만나면 멈출지, 바꾸어 읽을지.",
 )
 HELD_OUT = click.option(
     "--held-out",
@@ -42,8 +52,28 @@ OUT = click.option(
 
 
 @contextmanager
-def reading(files: Sequence[str]) -> Iterator[Iterable[str]]:
-    """Lend the texts of `files` that are not held out; how much was read shows on a terminal."""
+def ctrl_c_at_once() -> Iterator[None]:
+    """For the block, Ctrl-C ends the process as it stands: nothing is to be half-written, nothing to be tidied up.
+
+    The library's trainers learn for minutes without a look at what Python does with a signal.
+    """
+    # Not where it is ignored, as in a script's background.
+    is_heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_heard:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if is_heard:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def reading(files: Sequence[str], errors: "OnBadBytes") -> Iterator[Iterable[str]]:
+    """Lend the texts of `files` that are not held out; how much was read shows on a terminal.
+
+    Behind the last of them Ctrl-C works at once.
+    """
     from rich.console import Console
     from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -51,25 +81,31 @@ def reading(files: Sequence[str]) -> Iterator[Iterable[str]]:
 
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("reading"), DownloadColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    is_hidden = not console.is_terminal
+    with (
+        ExitStack() as learning,
+        Progress(*columns, console=console, transient=True, disable=is_hidden) as bar,
+    ):
         task = bar.add_task("", total=None)
 
         def texts() -> Iterator[str]:
-            for text in iterate_texts(sources(files)):
+            for text in iterate_texts([source(file, errors=errors) for file in files]):
                 yield text
                 bar.advance(task, len(text.encode()))
             bar.stop()
+            learning.enter_context(ctrl_c_at_once())
 
         yield texts()
 
 
-def held_out_texts(files: Sequence[str], held_out_files: Sequence[str]) -> list[str]:
+def held_out_texts(files: Sequence[str], held_out_files: Sequence[str], errors: "OnBadBytes") -> list[str]:
     """The text to measure on. Raises a usage error if there is no Hangul in it, before the minutes of learning."""
     from malmoi.data.sources import iterate_texts
     from malmoi.text.hangul import num_syllables
 
     split: Split = "train" if held_out_files else "held-out"
-    chosen = sources(held_out_files, holdout_permille=0) if held_out_files else sources(files)
+    settings: dict[str, Any] = {"holdout_permille": 0} if held_out_files else {}
+    chosen = [source(file, errors=errors, **settings) for file in held_out_files or files]
     texts = list(iterate_texts(chosen, split=split))
     if not any(map(num_syllables, texts)):
         raise click.UsageError(
@@ -79,14 +115,34 @@ def held_out_texts(files: Sequence[str], held_out_files: Sequence[str]) -> list[
     return texts
 
 
-def sources(files: Iterable[str], **settings: Any) -> "list[SourceConfig]":
-    """`FILE`, whose text is in the field `text`, or `FILE#NAME`."""
+def source(
+    file: str, *, field: str = "text", errors: "OnBadBytes" = "strict", **settings: Any
+) -> "SourceConfig":
+    """`FILE`, whose text is in `field`, or `FILE#NAME`; a field whose first row has a list has chat messages."""
+    from malmoi.data.files import data_format, find_files, read_rows
     from malmoi.data.sources import SourceConfig
+    from malmoi.data.token_files import TokenFile
 
-    named = (
-        (file, "text") if Path(file).exists() or "#" not in file else file.rsplit("#", 1) for file in files
+    path, hash_, its_own = file.rpartition("#")
+    if not hash_ or Path(file).exists():
+        path, its_own = file, field
+    is_chat = False
+    if not TokenFile.is_at(path) and data_format(first_file := find_files(path)[0]) != ".txt":
+        first = next(read_rows(first_file, errors), None)
+        is_chat = first is not None and isinstance(first.fields.get(its_own), list)
+    return SourceConfig(
+        path=path,
+        text_field=its_own,
+        messages_field=its_own if is_chat else None,
+        errors=errors,
+        **settings,
     )
-    return [SourceConfig(path=path, text_field=field, **settings) for path, field in named]
+
+
+def require_another(out: Path, base: str) -> None:
+    """Raise a usage error if `out` is where `base` lies: a model that was made with it needs the old one."""
+    if out.resolve() in (Path(base).resolve(), Path(base).resolve().parent):
+        raise click.UsageError(f"{out} holds BASE, which would be lost. Name another directory with --out.")
 
 
 def report(base: "Tokenizer", grown: "Tokenizer", held_out: Sequence[str], out: Path) -> None:
@@ -103,4 +159,5 @@ def report(base: "Tokenizer", grown: "Tokenizer", held_out: Sequence[str], out: 
     click.echo(
         f"held-out text: {before:.3f} -> {after:.3f} tokens a syllable; {before / after:.2f}x as much Korean fits."
     )
-    click.echo(f"new: {', '.join(pieces[:8])}{' ... ' * (len(new) > 16)}{', '.join(pieces[8:])}")
+    gap = ["..."] if len(new) > 16 else []
+    click.echo(f"new: {', '.join([*pieces[:8], *gap, *pieces[8:]])}")

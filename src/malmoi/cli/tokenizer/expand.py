@@ -5,12 +5,26 @@ Read next: `malmoi.text.vocabulary.expand`, what it calls; `malmoi resize`, the 
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from malmoi.cli.several import SeveralValues
-from malmoi.cli.tokenizer.corpus import BASE, CORPUS, HELD_OUT, OUT, held_out_texts, reading, report
+from malmoi.cli.tokenizer.corpus import (
+    BASE,
+    CORPUS,
+    ERRORS,
+    HELD_OUT,
+    OUT,
+    held_out_texts,
+    reading,
+    report,
+    require_another,
+)
 from malmoi.cli.tokenizer.shown import load
+
+if TYPE_CHECKING:
+    from malmoi.data.files import OnBadBytes
 
 
 @click.command(cls=SeveralValues, short_help="Add Korean to a model's vocabulary. 어휘에 한국어를 더합니다.")
@@ -21,6 +35,7 @@ from malmoi.cli.tokenizer.shown import load
 )
 @click.option("--until", metavar="1.25x", help="As many as make so much more Korean fit. 목표 배수.")
 @HELD_OUT
+@ERRORS
 @OUT
 def expand(
     base: str,
@@ -28,6 +43,7 @@ def expand(
     num_added: int | None,
     until: str | None,
     held_out_files: tuple[str, ...],
+    errors: "OnBadBytes",
     out: Path,
 ) -> None:
     """Add Korean to the vocabulary of BASE, whose ids stay. 어휘에 한국어를 더합니다.
@@ -35,18 +51,20 @@ def expand(
     BASE is a checkpoint directory or a tokenizer file. Its merges are continued on the corpus, inside Hangul only, so
     text without Hangul keeps exactly the same ids, and special tokens too. Next: `malmoi resize MODEL --tokenizer DIR`.
     """
-    from malmoi.text import expand as text
+    from malmoi.text.vocabulary.expand import expand as continue_merges
+    from malmoi.text.vocabulary.expand import expand_until
 
     if (num_added is None) == (until is None):
         raise click.UsageError("say how many tokens to add: either --add N or --until 1.25x.")
+    require_another(out, base)
     old = load(base)
-    held_out = held_out_texts(files, held_out_files)
+    held_out = held_out_texts(files, held_out_files, errors)
     is_shown = sys.stderr.isatty()
-    with reading(files) as texts:
+    with reading(files, errors) as texts:
         if num_added is not None:
-            grown = text.expand(old, texts, num_added=num_added, show_progress=is_shown)
+            grown = continue_merges(old, texts, num_added=num_added, show_progress=is_shown)
         else:
-            grown = text.expand_until(
+            grown = expand_until(
                 old, texts, factor=_factor(str(until)), held_out=held_out, show_progress=is_shown
             )
     grown.save(out)

@@ -65,6 +65,7 @@ def explain(text: str, path: str | None, file: str | None, merges: int) -> None:
 
 def _learn(file: str, num_merges: int) -> "Tokenizer":
     """Show merges as they are learned, and return the tokenizer that has them."""
+    from malmoi.core.errors import TokenizerError
     from malmoi.data.sources import SourceConfig, iterate_texts
     from malmoi.text.decoding import byte_of_character
     from malmoi.text.readable.bpe import learn
@@ -79,6 +80,8 @@ def _learn(file: str, num_merges: int) -> "Tokenizer":
     ):
         left, right, both = (shown(bytes(alphabet[byte] for byte in part)) for part in (*pair, "".join(pair)))
         click.echo(f"{f'#{number}':>9}  {left} + {right} = {both}, {count:,} times")
+    if not number:
+        raise TokenizerError(f"{file} has no pair of bytes to merge. Give more text.")
     return train_bpe(iterate_texts(source), vocab_size=256 + number, special_tokens=())
 
 

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, repeat
 from pathlib import Path
 
+from malmoi.cli.tokenizer.corpus import source
 from malmoi.core.errors import ConfigError, DataError
 from malmoi.data.documents import Conversation, Document, Text
-from malmoi.data.files import COMPRESSIONS, FORMATS, Row, data_format, find_files, read_rows
+from malmoi.data.files import COMPRESSIONS, FORMATS, OnBadBytes, Row, data_format, find_files, read_rows
 from malmoi.data.sources import SourceConfig, read_documents
 from malmoi.text.microscope.borders import Analysed, read_analysed
 from malmoi.text.microscope.genre import Genre, Sampler
@@ -43,7 +44,13 @@ def named(specs: Sequence[str]) -> dict[str, str]:
 
 
 def read_genres(
-    files: Sequence[str], *, by: str | None, is_held_out: bool, field: str, max_bytes: int
+    files: Sequence[str],
+    *,
+    by: str | None,
+    is_held_out: bool,
+    field: str,
+    max_bytes: int,
+    errors: OnBadBytes = "strict",
 ) -> tuple[Genre, ...]:
     """Sample one genre a file, or one a value of the field `by` of the rows, up to the first colon in it.
 
@@ -56,15 +63,21 @@ def read_genres(
     """
     samplers: dict[str, Sampler] = {}
     for name, path in named(files).items():
-        source = _source(path, field, is_held_out=is_held_out)
-        documents = read_documents(source, split="held-out" if is_held_out else "train")
+        read_as = source(
+            path,
+            field=field,
+            errors=errors,
+            max_characters=PIECE_CHARACTERS,
+            holdout_permille=SourceConfig.holdout_permille if is_held_out else 0,
+        )
+        documents = read_documents(read_as, split="held-out" if is_held_out else "train")
         genre = _without_ending(name)
         if by is None:
             if genre in samplers:
                 raise ConfigError(f"two files are called {genre!r}. Write NAME={path} for one of them.")
             samplers[genre] = Sampler(max_bytes)
-        for value, document in _grouped(source.path, documents, by) if by else zip(repeat(genre), documents):
-            if value not in samplers and len(samplers) == MAX_GENRES:
+        for value, document in _grouped(read_as, documents, by) if by else zip(repeat(genre), documents):
+            if by and value not in samplers and len(samplers) == MAX_GENRES:
                 raise ConfigError(f"the field {by!r} has more than {MAX_GENRES} values. Use another field.")
             for text in _texts(document):
                 samplers.setdefault(value, Sampler(max_bytes)).add(text)
@@ -77,23 +90,6 @@ def _genre(name: str, sampler: Sampler, *, is_held_out: bool) -> Genre:
         remedy = "Leave out --held-out, or give more" if is_held_out else "Give a file that has some"
         raise DataError(f"the genre {name} has no {'held-out ' * is_held_out}text. {remedy}.")
     return genre
-
-
-def _source(path: str, field: str, *, is_held_out: bool) -> SourceConfig:
-    file, hash_, its_own = path.rpartition("#")
-    if hash_ and not Path(path).exists():
-        path, field = file, its_own
-    holdout_permille = SourceConfig.holdout_permille if is_held_out else 0
-    first_file = find_files(path)[0]
-    first = next(read_rows(first_file), None) if data_format(first_file) != ".txt" else None
-    is_chat = first is not None and isinstance(first.fields.get(field), list)
-    return SourceConfig(
-        path=path,
-        text_field=field,
-        messages_field=field if is_chat else None,
-        max_characters=PIECE_CHARACTERS,
-        holdout_permille=holdout_permille,
-    )
 
 
 def with_genre(genres: tuple[Genre, ...], another: Genre) -> tuple[Genre, ...]:
@@ -130,17 +126,17 @@ def read_treebank(path: str) -> tuple[Analysed, ...]:
     return analysed
 
 
-def _rows(path: str) -> Iterator[Row]:
+def _rows(path: str, errors: OnBadBytes = "strict") -> Iterator[Row]:
     files = find_files(path)
     for file in files:
         if data_format(file) == ".txt":
             raise DataError(f"{file} is plain text, but rows with fields are needed: JSON Lines or Parquet.")
-    return chain.from_iterable(map(read_rows, files))
+    return chain.from_iterable(read_rows(file, errors) for file in files)
 
 
-def _grouped(path: str, documents: Iterator[Document], by: str) -> Iterator[tuple[str, Document]]:
+def _grouped(read_as: SourceConfig, documents: Iterator[Document], by: str) -> Iterator[tuple[str, Document]]:
     """Give each document with the genre of its row: both come in the order of the files."""
-    rows = _rows(path)
+    rows = _rows(read_as.path, read_as.errors)
     row: Row | None = None
     for document in documents:
         while row is None or row.where != document.where:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from malmoi.cli.several import SeveralValues
-from malmoi.cli.tokenizer.corpus import BASE, CORPUS, OUT, reading
+from malmoi.cli.tokenizer.corpus import BASE, CORPUS, ERRORS, OUT, reading, require_another
 from malmoi.cli.tokenizer.shown import load
 
 if TYPE_CHECKING:
+    from malmoi.data.files import OnBadBytes
     from malmoi.text.tokenizer import Tokenizer
 
 
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 @click.option(
     "--keep-ascii", is_flag=True, help="Keep every token of ASCII: English and code. 영어와 코드는 둡니다."
 )
+@ERRORS
 @OUT
-def shrink(base: str, files: tuple[str, ...], keep_ascii: bool, out: Path) -> None:
+def shrink(base: str, files: tuple[str, ...], keep_ascii: bool, errors: "OnBadBytes", out: Path) -> None:
     """Drop the tokens of BASE that the corpus never uses. 안 쓰는 토큰을 뺍니다.
 
     The corpus is cut as before, by new ids; any other text has a spelling still, where BASE has bytes. If BASE is a
@@ -31,6 +33,7 @@ def shrink(base: str, files: tuple[str, ...], keep_ascii: bool, out: Path) -> No
     """
     from malmoi.text.vocabulary.shrink import shrink as shrink_tokenizer
 
+    require_another(out, base)
     old = load(base)
     directory = Path(base) if (Path(base) / "config.json").is_file() else None
     keep: set[int] = set()
@@ -39,7 +42,7 @@ def shrink(base: str, files: tuple[str, ...], keep_ascii: bool, out: Path) -> No
 
         require_empty(out)
         keep = NamedIds.read(directory).ids()
-    with reading(files) as texts:
+    with reading(files, errors) as texts:
         shrunk = shrink_tokenizer(old, texts, keeps_ascii=keep_ascii, keep=keep)
     if directory is None:
         shrunk.tokenizer.save(out)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from malmoi.cli.tokenizer.corpus import ERRORS, ctrl_c_at_once
 from malmoi.cli.tokenizer.shown import measure
 
 if TYPE_CHECKING:
@@ -41,13 +42,7 @@ _DIRECTORY = click.Path(path_type=Path, file_okay=False, writable=True)
 )
 @click.option("--text-field", default="text", metavar="NAME", help="The field of a row that holds the text.")
 @click.option("--messages-field", metavar="NAME", help="The field that holds chat messages, instead.")
-@click.option(
-    "--errors",
-    type=click.Choice(["strict", "replace"]),
-    default="strict",
-    show_default=True,
-    help="Bytes that are not UTF-8: stop, or read them as U+FFFD. 깨진 글자를 만나면 멈출지, 바꾸어 읽을지.",
-)
+@ERRORS
 @click.option(
     "--encoder",
     "kind",
@@ -90,14 +85,14 @@ def train(
         "encoder": (training.ENCODER_TOKENS, training.frame_for_encoders),
         "text-to-text": (training.TEXT_TO_TEXT_TOKENS, training.frame_for_text_to_text),
     }[kind]
-    trained = frame(
-        learn(
+    with ctrl_c_at_once():
+        learned = learn(
             iterate_texts(sources),
             vocab_size=vocab_size,
             special_tokens=special_tokens,
             show_progress=sys.stderr.isatty(),
         )
-    )
+    trained = frame(learned)
     trained.save(out)
     click.echo(f"{out}: {trained.vocab_size} tokens, {len(trained.special_tokens)} of them special.")
     click.echo(f"held-out text: {measure(trained, list(iterate_texts(sources, split='held-out')))}")

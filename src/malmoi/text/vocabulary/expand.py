@@ -52,9 +52,9 @@ def expand(
         if reached == num_added:
             return grown
         if len(pieces) < num_pieces:
+            remedy = f"Use {reached} or fewer, or more text" if reached else "Give more text"
             raise TokenizerError(
-                f"num_added={num_added}, but the corpus has only {reached} pairs that occur twice. Use {reached} or "
-                "fewer, or more text."
+                f"num_added={num_added}, but the corpus has only {reached} pairs that occur twice. {remedy}."
             )
         num_pieces += 2 * (num_added - reached)  # some pieces are another way to a token that is there
 

@@ -43,7 +43,9 @@ class Growth(ABC):
         is_empty = True
         for word, count in words.items():
             tokens = self.spelling.tokens(word)
-            for stretch in hangul_words(tokens, is_byte_level=self.spelling.is_byte_level):
+            for stretch in hangul_words(
+                tokens, is_byte_level=self.spelling.is_byte_level, space=self.spelling.space
+            ):
                 continuation.add(stretch, count=count)
                 is_empty = False
         if is_empty:
@@ -80,11 +82,13 @@ class BPE(Growth):
                     f"the base's merges cannot be continued: its model has {key}={self.model[key]!r}. "
                     "Use a tokenizer without."
                 )
+        ids = [*(base.backend.get_vocab(with_added_tokens=False) | self._added).values()]
+        if len(ids) > len({*ids}):
+            shared = next(i for i, count in Counter(ids).items() if count > 1)
+            raise TokenizerError(f"two tokens of the base have the id {shared}. Repair its tokenizer.json.")
 
     def _grown(self, pieces: Sequence[Piece], num_added: int) -> dict[str, Any]:
         vocab: dict[str, int] = self.model["vocab"] | self._added
-        if len(vocab) > len({*vocab.values()}):
-            raise TokenizerError("two tokens of the base have one id. Repair its tokenizer.json.")
         merges = [tuple(merge) for merge in self.model["merges"]]
         known = set(merges)
         free = iter(range(self.base.vocab_size, self.base.vocab_size + num_added))

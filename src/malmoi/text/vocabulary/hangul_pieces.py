@@ -31,31 +31,31 @@ def has_hangul(text: str) -> bool:
     return _HAS_HANGUL.search(text) is not None
 
 
-def hangul_words(tokens: Iterable[Spelled], *, is_byte_level: bool) -> Iterator[list[Piece]]:
-    """Cut a word, spelled in the base's tokens, to the stretches that may be joined.
+def hangul_words(tokens: Iterable[Spelled], *, is_byte_level: bool, space: str) -> Iterator[list[Piece]]:
+    """Cut a word, spelled in the base's tokens, to the stretches that may be joined; `space` is how it writes one.
 
     A space is part of one only if Hangul follows. Where a token ends inside a character, a piece has several; in a
     byte-level base joining it makes parts of characters on the way, and they must be Hangul's alone too.
 
     >>> tokens = [(token, token.encode()) for token in ("“", "한", "국", "a")]
-    >>> [[piece.text for piece in word] for word in hangul_words(tokens, is_byte_level=False)]
+    >>> [[piece.text for piece in word] for word in hangul_words(tokens, is_byte_level=False, space="▁")]
     [['한', '국']]
     """
     word: list[Piece] = []
-    space: list[Piece] = []  # the last piece, if it is one
+    before: list[Piece] = []  # the last piece, if it is a space
     for group in _whole_characters(tokens):
         names = tuple(name for name, _ in group)
         spelled = b"".join(piece for _, piece in group).decode("utf-8", "replace")
-        piece = Piece(names, "".join(names) if is_byte_level else spelled.replace(" ", "▁"))
+        piece = Piece(names, "".join(names) if is_byte_level else spelled.replace(" ", space))
         if _STRETCH.fullmatch(spelled) and (not is_byte_level or _parts_are_hangul(group)):
-            word += [*space, piece]
-            space = []
-        elif spelled == " " and not space:
-            space = [piece]
+            word += [*before, piece]
+            before = []
+        elif spelled == " " and not before:
+            before = [piece]
         else:
             if word:
                 yield word
-            word, space = [], []
+            word, before = [], []
     if word:
         yield word
 

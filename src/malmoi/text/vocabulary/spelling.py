@@ -2,8 +2,9 @@
 
     text -> normalise, cut -> word -> model -> SPELLED tokens -> hangul_pieces
 
-A byte-level vocabulary spells bytes, and its tokens may end inside a character. One of characters (SentencePiece's)
-writes a space as ▁, and what it does not know as bytes or as one unknown token. Read next: `hangul_pieces.py`.
+A byte-level vocabulary spells bytes, and its tokens may end inside a character. One of characters writes a space as ▁
+(SentencePiece's) or as it is (ours), and what it does not know as bytes or as one unknown token.
+Read next: `hangul_pieces.py`.
 """
 
 import re
@@ -14,13 +15,13 @@ from malmoi.text.tokenizer import Tokenizer
 from malmoi.text.vocabulary.hangul_pieces import Spelled
 
 _BYTE_TOKEN = re.compile("<0x([0-9A-F]{2})>")
-_WORD = re.compile("▁?[^▁]+")
 
 
 class Spelling(ABC):
     """What a tokenizer does to a text before its ids, step by step."""
 
     is_byte_level: bool
+    space: str  # as the vocabulary writes it
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -48,6 +49,7 @@ class ByteSpelling(Spelling):
     """
 
     is_byte_level = True
+    space = "Ġ"
 
     def tokens(self, word: str) -> Iterator[Spelled]:
         """Each with its bytes."""
@@ -56,17 +58,25 @@ class ByteSpelling(Spelling):
 
 
 class CharacterSpelling(Spelling):
-    """Of SentencePiece, and whatever else spells characters."""
+    """Of SentencePiece, and whatever else spells characters.
+
+    >>> from malmoi.text.training import train_characters
+    >>> spelling = CharacterSpelling(train_characters([], vocab_size=355), unknown=None)
+    >>> list(spelling.words("to be ▁")), list(spelling.tokens(" b"))
+    (['to', ' be', ' ▁'], [(' ', b' '), ('b', b'b')])
+    """
 
     is_byte_level = False
 
     def __init__(self, tokenizer: Tokenizer, *, unknown: str | None) -> None:
         super().__init__(tokenizer)
         self.unknown = unknown
+        self.space = "▁" if any("▁" in word for word in super().words("a b")) else " "
+        self._word = re.compile(f"{self.space}?[^{self.space}]+")
 
     def words(self, text: str) -> Iterable[str]:
         """Cut before each space too: such files often leave that to their merges, none of which crosses one."""
-        return (part for word in super().words(text) for part in _WORD.findall(word))
+        return (part for word in super().words(text) for part in self._word.findall(word))
 
     def tokens(self, word: str) -> Iterator[Spelled]:
         """Each with its characters; one that stands for several unknown ones comes once for each."""
@@ -79,4 +89,4 @@ class CharacterSpelling(Spelling):
                 for character in spelled[slice(*token.offsets)].decode():
                     yield str(self.unknown), character.encode()
             else:
-                yield token.value, token.value.replace("▁", " ").encode()
+                yield token.value, token.value.replace(self.space, " ").encode()
