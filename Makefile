@@ -1,3 +1,4 @@
+# make serve      a chat page and an API, for the model that ships in the package
 # make chat       talk with the model that ships in the package
 # make test       the laws, without the slow ones
 # make check      lint, types, import contracts, make test
@@ -10,7 +11,7 @@
 # make clean      remove what make made
 #
 # make TORCH_INDEX=URL ...   take torch from this index: the CPU build is 0.2 GB, Linux's default 2.7
-# make PYTHON=python3.12 ... use this interpreter          make chat ARGS="--model DIR"   options for malmoi chat
+# make PYTHON=python3.12 ... use this interpreter          make chat ARGS="--model DIR"   options for malmoi chat, serve
 # make TEST_JOBS=8 ...       test processes at once
 
 TORCH_INDEX ?=
@@ -24,11 +25,14 @@ INSTALLED := .venv/.installed
 say = @printf '\033[1m== %s\033[0m\n'
 PYTEST := $(BIN)/python -m pytest -n $(TEST_JOBS) --dist worksteal
 
-.PHONY: install chat test check lint types contracts test-all bench bench-peers families lock clean
+.PHONY: install serve chat test check lint types contracts test-all bench bench-peers families lock clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
 	$(say) "install: done; .venv/bin/malmoi --help"
+
+serve: $(INSTALLED)
+	@$(BIN)/malmoi serve $(ARGS)
 
 chat: $(INSTALLED)
 	@$(BIN)/malmoi chat $(ARGS)

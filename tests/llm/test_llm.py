@@ -20,7 +20,7 @@ from malmoi.models.base import initialise
 from malmoi.nn.cache import PagedCache
 from malmoi.nn.context import Context
 from malmoi.nn.int8_cache import Int8PagedCache
-from malmoi.testing.models import VOCAB_SIZE, ScriptedModel, tiny_llama, tiny_llm
+from malmoi.testing.models import VOCAB_SIZE, ScriptedModel, tiny_llama, tiny_llm, tiny_t5
 from malmoi.testing.tokenizer import ByteTokenizer
 from malmoi.text.chat import ChatTemplate
 from malmoi.text.stream import DecodeStream
@@ -387,3 +387,21 @@ def test_a_request_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     llm.generate(["안", "녕"], SEEDED)
     list(llm.stream("안", SEEDED))
     assert len(checked) == 3
+
+
+def test_ids_are_a_prompt_as_their_text_is() -> None:
+    llm = tiny_llm()
+    asked, same = llm.builder.build(llm.prompt_ids("말모이"), SEEDED), llm.builder.build("말모이", SEEDED)
+    assert asked.request.tokens == same.request.tokens
+    assert (asked.request.stop_ids, asked.at_start) == (same.request.stop_ids, same.at_start)
+    assert "".join(llm.stream(llm.prompt_ids("말모이"), SEEDED)) == llm.generate("말모이", SEEDED).text
+
+
+def test_ids_are_what_an_encoder_reads_as_they_are() -> None:
+    asked = tiny_llm(tiny_t5()).builder.build([5, 6, 7], SEEDED)
+    assert (asked.request.source, asked.at_start) == ((5, 6, 7), True)
+
+
+def test_no_image_stands_before_ids() -> None:
+    with pytest.raises(RequestError, match="do not go before ids|text alone"):
+        tiny_llm().builder.build([5, 6], SEEDED, {"images": [b"png"]})

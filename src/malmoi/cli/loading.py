@@ -27,6 +27,28 @@ def load_llm(model: str | None, settings: EngineSettings) -> "LLM":
     return llm
 
 
+def load_any(model: str | None, settings: EngineSettings) -> "LLM | TextEncoder | Transcriber":
+    """Load `model`, of whatever kind it is: one that writes text, reads it, or hears. Raises what the others raise.
+
+    `settings` are about engines of models that write; another kind runs as its own verb runs it.
+    """
+    if model is None:
+        return load_llm(None, settings)
+    import torch
+
+    from malmoi.models import build_model, load_config
+    from malmoi.nn.audio import AudioToText
+    from malmoi.nn.stack import Encoder
+    from malmoi.weights.hub import resolve
+
+    config = load_config(resolve(model))
+    with torch.device("meta"):
+        kind = build_model(config)
+    if isinstance(kind, Encoder):
+        return load_text_encoder(model)
+    return load_transcriber(model) if isinstance(kind, AudioToText) else load_llm(model, settings)
+
+
 def load_text_encoder(model: str) -> "TextEncoder":
     """Load the encoder `model`, as `load_llm` does. Raises what `TextEncoder.load` raises."""
     from malmoi.llm import TextEncoder

@@ -67,24 +67,26 @@ def serve(
             f"host={host} can be reached from other machines, and no key is asked for. Give --api-key-file, or "
             "--without-key if everybody may come in."
         )
-    from malmoi.cli.loading import load_llm
+    from malmoi.cli.loading import load_any
     from malmoi.server.app import ServerSettings, create_app
     from malmoi.server.catalogue import Catalogue
     from malmoi.server.listen import listen
 
-    catalogue = Catalogue(_named(models), load=lambda path: load_llm(path, settings))
+    catalogue = Catalogue(_named(models), load=lambda path: load_any(path, settings))
     hosts = tuple(LOOPBACK) if host in LOOPBACK else ()
     app = create_app(catalogue, ServerSettings(api_keys=keys, hosts=hosts, max_requests=max_requests))
     listen(app, host=host, port=port)
 
 
 def _named(models: tuple[str, ...]) -> dict[str, str | None]:
-    """By the name that requests use. Raises ConfigError for two of one name."""
+    """By the name that requests use. Raises ConfigError for two of one name, and for one without."""
     named: dict[str, str | None] = {}
     for model in models:
         name, is_named, path = model.partition("=")
-        if not is_named:
-            name, path = Path(model).name, model
+        if not is_named or Path(model).exists():  # a directory may be called lr=0.1
+            name, path = Path(model).name or Path(model).resolve().name, model
+        if not name or not path:
+            raise ConfigError(f"--model {model} has no name, or no model. Write --model NAME=DIR.")
         if name in named:
             raise ConfigError(f"two models are called {name!r}. Give one another name: --model NAME={path}.")
         named[name] = path

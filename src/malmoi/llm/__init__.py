@@ -9,6 +9,7 @@ an event loop, `text_encoder.py` the other object: texts into vectors, labels.
 """
 
 from malmoi.llm.async_llm import AsyncLLM, AsyncTextStream
+from malmoi.llm.async_text_encoder import AsyncTextEncoder
 from malmoi.llm.checkpoint import load
 from malmoi.llm.completion import Completion, Timings, TokenLogprob, Usage
 from malmoi.llm.llm import LLM
@@ -18,6 +19,7 @@ from malmoi.llm.text_encoder import Classification, TextEncoder
 __all__ = [
     "LLM",
     "AsyncLLM",
+    "AsyncTextEncoder",
     "AsyncTextStream",
     "Classification",
     "Completion",

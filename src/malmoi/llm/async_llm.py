@@ -18,7 +18,7 @@ from malmoi.llm.answer import Answer, Delta
 from malmoi.llm.completion import Completion
 from malmoi.llm.llm import LLM
 from malmoi.llm.media import Media
-from malmoi.llm.request_builder import Prompt, check_messages, check_single
+from malmoi.llm.request_builder import Prompt, TextRequest, check_messages, check_single
 from malmoi.llm.stream import require_completion
 from malmoi.media.sources import MediaSource
 from malmoi.text.chat import Message
@@ -85,11 +85,12 @@ class AsyncLLM:
     ) -> AsyncGenerator[list[Delta] | Completion, None]:
         """Yield what each step adds to each text of an answer, and at last the completion: for servers.
 
-        Wrap it in `contextlib.aclosing`. Raises as `generate` and `chat` do, what is wrong with the request before the
-        first item.
+        The first item adds nothing, and comes as soon as the request is accepted, however long its prompt is. Wrap it
+        in `contextlib.aclosing`. Raises as `generate` and `chat` do, what is wrong with the request before that item.
         """
         params = params or self.llm.default_params
-        asked = await asyncio.to_thread(partial(self.llm.builder.build, prompt, params, media))
+        asked = await asyncio.to_thread(partial(self._accepted, prompt, params, media))
+        yield [Delta("")] * params.n
         answer = Answer(asked, self.llm.tokenizer, abort=self._engine.abort)
         async with aclosing(self._engine.follow(asked.request)) as steps:
             async for news in steps:
@@ -97,6 +98,12 @@ class AsyncLLM:
                 if answer.is_finished:
                     break
         yield await asyncio.to_thread(answer.completion)  # with logprobs it is long
+
+    def _accepted(self, prompt: Prompt, params: SamplingParams, media: Media) -> TextRequest:
+        """The request, if the engine would take it."""
+        asked = self.llm.builder.build(prompt, params, media)
+        self.llm.engine.check(asked.request)  # reads only: the engine's thread may be in a step
+        return asked
 
     async def close(self) -> None:
         """Stop the engine after the step that is running, and end what is going on."""

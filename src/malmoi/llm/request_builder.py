@@ -1,6 +1,6 @@
 """What a caller asks, as the request that an engine is given.
 
-    str | messages, images, sounds, SamplingParams -> REQUEST BUILDER -> TextRequest -> engine
+    str | ids | messages, images, sounds, SamplingParams -> REQUEST BUILDER -> TextRequest -> engine
 
 All that is to be done before the first step: chat format, BOS and end of turn, placeholders, forms and locks. It knows
 no engine, so `LLM` and `AsyncLLM` ask alike; several threads may. Read next: `answer.py`, the way back.
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeGuard
 
 from malmoi.core.errors import ConfigError, RequestError, TemplateError
 from malmoi.engine import Attachment, Request, SamplingParams
@@ -19,10 +20,21 @@ from malmoi.llm.parts import without_media
 from malmoi.llm.rules import Rules
 from malmoi.media import ImageProcessor, SoundProcessor
 from malmoi.nn.stack import Decoder, EncoderDecoder
-from malmoi.text.chat import ChatTemplate, Message
+from malmoi.text.chat import ChatTemplate, Message, Rendered
 from malmoi.text.tokenizer import Tokenizer
 
-Prompt = str | Sequence[Message]
+Prompt = str | Sequence[int] | Sequence[Message]
+"""A text, its ids as they are, or a conversation."""
+
+
+def is_ids(prompt: Prompt) -> TypeGuard[Sequence[int]]:
+    """Whether a prompt is ids, one at least; none are a conversation without messages, and refused as that."""
+    return not isinstance(prompt, str) and len(prompt) > 0 and all(type(token) is int for token in prompt)
+
+
+def is_conversation(prompt: Prompt) -> TypeGuard[Sequence[Message]]:
+    """Whether it is neither a text nor ids."""
+    return not isinstance(prompt, str) and not is_ids(prompt)
 
 
 def named_token(tokenizer: Tokenizer, name: str) -> list[int]:
@@ -79,11 +91,11 @@ class RequestBuilder:
     def build(
         self, prompt: Prompt, params: SamplingParams, media: Media = MappingProxyType({})
     ) -> TextRequest:
-        """The request for a text, before which the images and sounds of `media` stand, or for a conversation.
+        """The request for a text, before which the images and sounds of `media` stand, for ids, or for a conversation.
 
         Raises what `LLM.generate` and `LLM.chat` raise, but for what only an engine knows.
         """
-        is_text = isinstance(prompt, str)
+        is_text = not is_conversation(prompt)
         ids, attachments = self._with_media(prompt, media)
         stop_ids = self.stop_ids if is_text else self.stop_ids | self._end_of_turn
         request = Request(
@@ -94,7 +106,7 @@ class RequestBuilder:
             stop_ids=stop_ids,
             rule=self._rules.rule(params, stop_ids=stop_ids),
         )
-        goes_on = is_text and prompt != "" and not self._has_source
+        goes_on = is_text and len(prompt) > 0 and not self._has_source
         return TextRequest(request=request, stop_strings=params.stop, at_start=not goes_on)
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
@@ -103,7 +115,25 @@ class RequestBuilder:
             opening, closing = self._frame
             closing = closing if self._has_source else []
             return [*opening, *self._guarded.encode(prompt), *closing] or self._bos
-        return self.template.render(prompt, self._guarded, add_generation_prompt=True).ids
+        if is_ids(prompt):
+            return list(prompt)
+        assert is_conversation(prompt), "there is no fourth kind"
+        return self.render(prompt, add_generation_prompt=True).ids
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
+    ) -> Rendered:
+        """A conversation in the model's chat format: `ChatTemplate.render`, whose errors it raises."""
+        return self.template.render(
+            messages,
+            self._guarded,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+        )
 
     @cached_property
     def template(self) -> ChatTemplate:
@@ -117,7 +147,11 @@ class RequestBuilder:
     def _with_media(self, prompt: Prompt, media: Media) -> tuple[list[int], list[Attachment]]:
         """`prompt_ids` with room for each image and sound, and what stands there."""
         self._media.check(media)
-        if not isinstance(prompt, str):
+        if is_ids(prompt):
+            if any(media.values()):
+                raise RequestError("images and audio do not go before ids. Give the prompt as text.")
+            return self.prompt_ids(prompt), []
+        if is_conversation(prompt):
             if any(media.values()):
                 raise RequestError(
                     "in a conversation images and audio are parts of messages. Put them there."
@@ -125,6 +159,7 @@ class RequestBuilder:
             messages, media = without_media(prompt)
             self._media.check(media)
             return self._media.place(self.prompt_ids(messages), media)
+        assert isinstance(prompt, str), "there is no fourth kind"
         ids = self.prompt_ids(prompt)
         places = [self._media.placeholders[medium] for medium, sources in media.items() for _ in sources]
         start = len(ids) - len(self._guarded.encode(prompt)) if places else 0

@@ -117,8 +117,11 @@ class TextEncoder:
         scores = self._each(texts, self._scores)
         return list(map(self._classification, torch.stack(scores).tolist())) if scores else []
 
-    def embedding_request(self, text: str, *, priority: int = 0) -> PoolRequest:
-        """For an engine: what `embed` asks for one text. Its result is the vector. Raises as `embed` does."""
+    def embedding_request(self, text: str | list[int], *, priority: int = 0) -> PoolRequest:
+        """For an engine: what `embed` asks for one text, or for ids as they are. Its result is the vector.
+
+        Raises as `embed` does.
+        """
         return self._request("the text", text, self.pooling, priority=priority)
 
     def classification_request(self, text: Text, *, priority: int = 0) -> PoolRequest:
@@ -138,8 +141,8 @@ class TextEncoder:
             [self._request(f"text {number}", text, read) for number, text in enumerate(texts)]
         )
 
-    def _request(self, which: str, text: Text, read: Read, *, priority: int = 0) -> PoolRequest:
-        ids, types = self.tokenizer.encode_framed(*([text] if isinstance(text, str) else text))
+    def _request(self, which: str, text: Text | list[int], read: Read, *, priority: int = 0) -> PoolRequest:
+        ids, types = self._ids(text)
         if not 0 < len(ids) <= self.max_tokens:
             raise RequestError(
                 f"{which} has {len(ids)} tokens, but the model reads 1 to {self.max_tokens}. "
@@ -148,9 +151,24 @@ class TextEncoder:
         has_types = self.engine.num_types > 1  # RoBERTa knows one type, whatever the tokenizer says
         return PoolRequest(tokens=ids, read=read, token_types=types if has_types else None, priority=priority)
 
-    def _require_classifier(self) -> None:
+    def _ids(self, text: Text | list[int]) -> tuple[list[int], list[int] | None]:
+        """The ids, and of which part each is; None: all of the first."""
+        match text:
+            case list():
+                return text, None
+            case str():
+                return self.tokenizer.encode_framed(text)
+            case one, other:
+                return self.tokenizer.encode_framed(one, other)
+
+    @property
+    def has_classifier(self) -> bool:
+        """Whether the model has a head that says something of a whole text."""
         config = self.model.config
-        if not isinstance(config, BertShape) or config.head != "sequence" or self.model.head is None:
+        return isinstance(config, BertShape) and config.head == "sequence" and self.model.head is not None
+
+    def _require_classifier(self) -> None:
+        if not self.has_classifier:
             raise ConfigError(
                 "this model has no classifier of texts. Load a ...ForSequenceClassification, or make one: "
                 "malmoi train classify."

@@ -6,6 +6,7 @@ Place in the flow: `malmoi transcribe` calls it. The chunks of a long sound are 
 it were alone: a word on the border is cut in two. Read next: `models/whisper.py`; `media/sound_processor.py`.
 """
 
+import asyncio
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -161,6 +162,36 @@ class Transcriber:
             written = torch.cat([written, tokens], dim=1)
         rows: list[list[int]] = written.tolist()
         return [row[: row.index(end)] if end in row else row for row in rows]
+
+
+class AsyncTranscriber:
+    """A `Transcriber` for servers: the event loop goes on meanwhile, and one sound after the other is written down.
+
+    Nobody else may use `transcriber` until `close`. Whoever stops waiting gets nothing, but a sound that has been begun
+    is heard to its end.
+    """
+
+    def __init__(self, transcriber: Transcriber) -> None:
+        self.transcriber = transcriber
+        self._turn = asyncio.Lock()
+
+    async def transcribe(
+        self, sound: MediaSource, *, language: str | None = None, task: str = "transcribe"
+    ) -> Transcript:
+        """`Transcriber.transcribe`, when it is its turn."""
+        async with self._turn:
+            work = asyncio.to_thread(self.transcriber.transcribe, sound, language=language, task=task)
+            running = asyncio.ensure_future(work)
+            try:
+                return await asyncio.shield(running)
+            except asyncio.CancelledError:
+                await asyncio.wait([running])  # the next one may not begin before
+                raise
+
+    async def close(self) -> None:
+        """Wait for the sound that is being written down."""
+        async with self._turn:
+            pass
 
 
 def _task_tokens(directory: Path) -> TaskTokens:

@@ -59,30 +59,29 @@ class Answered:
             "model": model,
         }
 
-    def whole(self, completion: Completion) -> dict[str, Any]:
-        """The answer in one object."""
-        texts = enumerate([completion, *completion.siblings])
+    def whole(self, *completions: Completion) -> dict[str, Any]:
+        """The answer in one object, or those to several prompts."""
+        texts = enumerate(one for each in completions for one in (each, *each.siblings))
         choices = [self.form.whole(index, one) for index, one in texts]
         return {
             **self.head,
             "object": self.form.whole_kind,
             "choices": choices,
-            "usage": usage(completion),
-            "timings": timings(completion),
+            "usage": usage(*completions),
+            "timings": timings(completions[0]),
         }
 
     async def chunks(
         self, steps: Steps, *, num_texts: int, has_usage: bool
-    ) -> AsyncGenerator[dict[str, Any], None]:
-        """The answer as it comes. The first chunk waits for the first step: a request that is refused has none."""
+    ) -> AsyncGenerator[dict[str, Any] | None, None]:
+        """The answer as it comes; None when the request is accepted, which is before its prompt was read."""
         async with aclosing(steps):
-            has_begun = False
+            await anext(steps)
+            yield None
+            for index in range(num_texts):
+                if (opening := self.form.opening(index)) is not None:
+                    yield self._chunk(opening)
             async for step in steps:
-                if not has_begun:
-                    has_begun = True
-                    for index in range(num_texts):
-                        if (opening := self.form.opening(index)) is not None:
-                            yield self._chunk(opening)
                 if isinstance(step, Completion):
                     if has_usage:
                         yield self._chunk(None, usage=usage(step), timings=timings(step))
@@ -109,10 +108,11 @@ async def answer(
     if body.stream:
         has_usage = body.stream_options.include_usage
         return await event_stream(answered.chunks(steps, num_texts=body.n, has_usage=has_usage))
-    return answered.whole(await while_connected(request, _completion(steps)))
+    return answered.whole(await while_connected(request, completion_of(steps)))
 
 
-async def _completion(steps: Steps) -> Completion:
+async def completion_of(steps: Steps) -> Completion:
+    """The last of the steps."""
     async with aclosing(steps):
         async for step in steps:
             if isinstance(step, Completion):
@@ -120,15 +120,15 @@ async def _completion(steps: Steps) -> Completion:
     raise AssertionError("the completion is the last step")
 
 
-def usage(completion: Completion) -> dict[str, Any]:
-    """Tokens of the prompt, once, and of all texts."""
-    texts = [completion, *completion.siblings]
-    num_new = sum(one.usage.completion_tokens for one in texts)
+def usage(*completions: Completion) -> dict[str, Any]:
+    """Tokens of each prompt, once, and of all texts."""
+    num_prompt = sum(each.usage.prompt_tokens for each in completions)
+    num_new = sum(one.usage.completion_tokens for each in completions for one in (each, *each.siblings))
     return {
-        "prompt_tokens": completion.usage.prompt_tokens,
+        "prompt_tokens": num_prompt,
         "completion_tokens": num_new,
-        "total_tokens": completion.usage.prompt_tokens + num_new,
-        "prompt_tokens_details": {"cached_tokens": completion.usage.cached_tokens},
+        "total_tokens": num_prompt + num_new,
+        "prompt_tokens_details": {"cached_tokens": sum(each.usage.cached_tokens for each in completions)},
     }
 
 

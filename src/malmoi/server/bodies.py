@@ -10,6 +10,9 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+Texts = str | list[str] | list[int] | list[list[int]]
+"""One or several, as text or as ids."""
+
 
 class RefusedParameter(ValueError):
     """A parameter that is known and does nothing here; `param` is its name."""
@@ -36,7 +39,7 @@ class Body(BaseModel):
             return given
         given = {name: value for name, value in given.items() if value is not None}
         for name, reason in cls.REFUSED.items():
-            if name in given:
+            if given.pop(name, []) != []:  # an empty list asks for nothing, and clients send it
                 raise RefusedParameter(name, reason)
         return given
 
@@ -86,9 +89,11 @@ class SamplingBody(Body):
 class JsonSchema(Body):
     """A schema with OpenAI's wrapping."""
 
-    name: str = ""
-    description: str = ""
-    schema_: dict[str, Any] = Field({"type": "object"}, alias="schema")
+    name: str = Field("", description="For your own records.")
+    description: str = Field("", description="For your own records.")
+    schema_: dict[str, Any] = Field(
+        {"type": "object"}, alias="schema", description="What the answer has to be; left out: any object."
+    )
     strict: bool = Field(True, description="Always so here: a schema is kept to the letter.")
 
 
@@ -96,7 +101,7 @@ class ResponseFormat(Body):
     """The form of an answer."""
 
     type: str = Field(description="text, json_object or json_schema")
-    json_schema: JsonSchema | None = None
+    json_schema: JsonSchema | None = Field(None, description="Of the type json_schema.")
 
 
 class ChatBody(SamplingBody):
@@ -120,7 +125,9 @@ class ChatBody(SamplingBody):
     }
 
     messages: list[dict[str, Any]] = Field(description="The conversation, oldest first.")
-    max_completion_tokens: int | None = Field(None, description="The newer name of `max_tokens`.")
+    max_completion_tokens: int | None = Field(
+        None, ge=1, le=2**31, description="The newer name of `max_tokens`."
+    )
     logprobs: bool = Field(False, description="How likely each token was.")
     top_logprobs: int | None = Field(
         None, description="And so many of the likeliest beside it; with `logprobs`."
@@ -137,10 +144,12 @@ class CompletionBody(SamplingBody):
     REFUSED: ClassVar[Mapping[str, str]] = {
         "suffix": "no model here fills gaps.",
         "best_of": "ask for `n` answers with `logprobs` and choose.",
-        "echo": "put the prompt before the answer yourself.",
     }
 
-    prompt: str = Field(description="The text that the model goes on from.")
+    prompt: Texts = Field(description="What the model goes on from: a text, its ids as they are, or a list of either.")
+    echo: bool = Field(
+        False, description="The prompt before its answer, with `logprobs` those of its tokens; not in a stream."
+    )
     logprobs: int | None = Field(None, description="So many of the likeliest tokens beside each.")
     user: str = Field("", description="Who asks; for your own records, it changes nothing.")
 

@@ -17,6 +17,7 @@ from malmoi.server.answered import Answered, Form, answer, piece
 from malmoi.server.bodies import ChatBody
 from malmoi.server.catalogue import Catalogue
 from malmoi.server.sampling import params_of
+from malmoi.text.tokenizer import Tokenizer
 
 
 def routes(catalogue: Catalogue) -> APIRouter:
@@ -28,7 +29,9 @@ def routes(catalogue: Catalogue) -> APIRouter:
         """Answer a conversation."""
         llm = await catalogue.get(body.model)
         steps = llm.deltas(body.messages, params_of(body, llm.llm.default_params))
-        return await answer(request, steps, body, Answered(ChatForm(), catalogue.name(body.model)))
+        return await answer(
+            request, steps, body, Answered(ChatForm(llm.llm.tokenizer), catalogue.name(body.model))
+        )
 
     return router
 
@@ -37,6 +40,9 @@ class ChatForm(Form):
     """The choices of a chat: messages, or what is added to them."""
 
     id_prefix, whole_kind, chunk_kind = "chatcmpl-", "chat.completion", "chat.completion.chunk"
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._without_text = frozenset(tokenizer.special_tokens.values())
 
     def opening(self, index: int) -> dict[str, Any] | None:
         return {
@@ -51,7 +57,7 @@ class ChatForm(Form):
         return {
             "index": index,
             "delta": content,
-            "logprobs": _logprobs(delta.logprobs),
+            "logprobs": self._logprobs(delta.logprobs),
             "finish_reason": None,
         }
 
@@ -62,23 +68,23 @@ class ChatForm(Form):
         return {
             "index": index,
             "message": {"role": "assistant", "content": completion.text},
-            "logprobs": _logprobs(completion.logprobs or ()),
+            "logprobs": self._logprobs(completion.logprobs or ()),
             "finish_reason": completion.finish_reason,
         }
 
+    def _logprobs(self, tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
+        """In OpenAI's form, with two things more: the id, and the probability that it was drawn with."""
+        if not tokens:
+            return None
+        said = self._said
+        return {"content": [{**said(token), "top_logprobs": list(map(said, token.top))} for token in tokens]}
 
-def _logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
-    """In OpenAI's form, with two things more: the id, and the probability that it was drawn with."""
-    if not tokens:
-        return None
-    return {"content": [{**_said(token), "top_logprobs": list(map(_said, token.top))} for token in tokens]}
-
-
-def _said(token: TokenLogprob) -> dict[str, Any]:
-    return {
-        "token": piece(token),
-        "logprob": token.logprob,
-        "bytes": list(token.bytes),
-        "id": token.token,
-        "probability": token.probability,
-    }
+    def _said(self, token: TokenLogprob) -> dict[str, Any]:
+        """A token. A special one has no bytes, so that those of all make up the text."""
+        return {
+            "token": piece(token),
+            "logprob": token.logprob,
+            "bytes": None if token.token in self._without_text else list(token.bytes),
+            "id": token.token,
+            "probability": token.probability,
+        }

@@ -52,13 +52,18 @@ def described(error: BaseException) -> tuple[int, dict[str, Any]]:
         case RequestValidationError():
             message, param = _first_problem(error)
             return 400, _body(message, 400, param)
+        # FastAPI's word for a body that it could not read: what went wrong is behind it.
+        case HTTPException(__cause__=ServerError() as cause):
+            return described(cause)
+        case HTTPException(__cause__=UnicodeDecodeError()):
+            return 400, _body("the body is not UTF-8. Encode it so.", 400)
+        case HTTPException(__cause__=RecursionError()) | RecursionError():
+            return 400, _body("the body is nested too deeply. Send a flatter one.", 400)
         case HTTPException():
             return error.status_code, _body(str(error.detail), error.status_code)
         case _ if isinstance(error, _OF_THE_REQUEST):
             name, is_named, _ = str(error).partition("=")
             return 400, _body(str(error), 400, name if is_named and name.isidentifier() else None)
-        case MalmoiError():
-            return 500, _body(str(error), 500)
     _log.error("an error that is ours", exc_info=error)
     return 500, _body("something is wrong in the server, and in its log. Try again.", 500)
 
@@ -66,8 +71,9 @@ def described(error: BaseException) -> tuple[int, dict[str, Any]]:
 async def as_response(_request: Request, error: Exception) -> JSONResponse:
     """`described`, over HTTP."""
     status, body = described(error)
-    retry_after = getattr(error, "retry_after", None)
-    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    if isinstance(error, ServerError) and error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(body, status_code=status, headers=headers)
@@ -77,12 +83,19 @@ def _body(
     message: str, status: int, param: str | None = None, code: str | None = None
 ) -> dict[str, dict[str, str | None]]:
     kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    said = {"message": _writable(message), "type": kind, "param": param and _writable(param), "code": code}
+    return {"error": said}
+
+
+def _writable(text: str) -> str:
+    """What a request says may be half a character, which no answer can be written with."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _first_problem(error: RequestValidationError) -> tuple[str, str | None]:
     """What is wrong with a body, in a sentence, and where."""
-    first = error.errors()[0]
+    problems = error.errors()
+    first = problems[0]
     where = ".".join(str(part) for part in first["loc"] if part != "body")
     match first["type"]:
         case "json_invalid":
@@ -98,4 +111,9 @@ def _first_problem(error: RequestValidationError) -> tuple[str, str | None]:
             return "the body is missing. Send a JSON object.", None
         case "value_error":
             return str(first["ctx"]["error"]), getattr(first["ctx"]["error"], "param", None) or where or None
-    return f"{where}: {first['msg']}.", where or None
+    if not where:
+        return "the body is not a JSON object. Send one, with Content-Type: application/json.", None
+    # A field that may be of several types has a problem with each.
+    name = str(first["loc"][1])
+    told = dict.fromkeys(problem["msg"] for problem in problems if problem["loc"][:2] == first["loc"][:2])
+    return f"{name}: {', or '.join(told)}.", name

@@ -42,10 +42,10 @@ def _described(catalogue: Catalogue, name: str) -> dict[str, Any]:
     """In OpenAI's form, with what is known of a model that is loaded."""
     described: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": "malmoi"}
     if (loaded := catalogue.loaded(name)) is not None:
-        model = loaded.llm.model
+        model = loaded.model
         described["malmoi"] = {
             "context_length": model.max_positions,
             "parameters": count_parameters(model),
-            "vocab_size": loaded.llm.tokenizer.vocab_size,
+            "vocab_size": loaded.tokenizer.vocab_size,
         }
     return described

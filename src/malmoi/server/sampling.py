@@ -22,9 +22,16 @@ def params_of(body: SamplingBody, defaults: SamplingParams) -> SamplingParams:
     >>> params_of(CompletionBody(prompt="", top_p=0.5), SamplingParams(temperature=0.7)).temperature
     0.7
     """
-    given: dict[str, Any] = {
-        name: getattr(body, name) for name in _SAME_NAME if name in body.model_fields_set
-    }
+    if "stream_options" in body.model_fields_set and not body.stream:
+        raise ServerError(
+            "stream_options is about a stream. Give stream=true, or leave it out.", param="stream_options"
+        )
+    if body.latin_share is not None and body.script_lock is None:
+        raise ServerError(
+            "latin_share is about a locked script. Give script_lock, or leave it out.", param="latin_share"
+        )
+    given = {name: getattr(body, name) for name in _SAME_NAME if name in body.model_fields_set}
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     if body.logit_bias is not None:
         given["logit_bias"] = {_id(token): bias for token, bias in body.logit_bias.items()}
     if isinstance(body, ChatBody):
@@ -49,11 +56,12 @@ def _of_chat(body: ChatBody) -> dict[str, Any]:
     if body.logprobs:
         given["logprobs"] = body.top_logprobs or True
     if (form := body.response_format) is not None:
-        given |= _form(form.type, None if form.json_schema is None else form.json_schema.schema_)
+        given |= form_of(form.type, None if form.json_schema is None else form.json_schema.schema_)
     return given
 
 
-def _form(kind: str, schema: dict[str, Any] | None) -> dict[str, Any]:
+def form_of(kind: str, schema: dict[str, Any] | None) -> dict[str, Any]:
+    """The parameters of a response format. Raises ServerError for a type that is not known."""
     match kind, schema:
         case "text", None:
             return {}
@@ -68,6 +76,6 @@ def _form(kind: str, schema: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _id(token: str) -> int:
-    if not token.isdecimal():
-        raise ServerError(f"logit_bias has {token!r}, which is no token's id. Give ids.", param="logit_bias")
+    if not token.isdecimal() or len(token) > len(str(2**31)):
+        raise ServerError(f"logit_bias has {token!r:.40}, which is no token's id. Give ids.", param="logit_bias")
     return int(token)

@@ -7,75 +7,82 @@ more event. Place in the flow: `chat.py` and `completions.py` hand their chunks 
 """
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Awaitable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
-from malmoi.server.errors import described
+from malmoi.server.errors import ServerError
+from malmoi.server.wire import DataEvents, Wire
 
 T = TypeVar("T")
+Item = Mapping[str, Any] | None
+"""An event; None: nothing to say yet."""
 
 KEEP_ALIVE_SECONDS = 10.0
 """A proxy that hears nothing for so long may take the connection for dead."""
+CLIENT_WENT_AWAY = 499
+"""A status that nobody sees: nginx's number for it."""
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+OPENAI = DataEvents()
 
 
-async def event_stream(items: AsyncGenerator[Mapping[str, Any], None]) -> StreamingResponse:
-    """A response with an event for each item. What goes wrong before the first is raised, and has a status."""
-    first = await anext(items)
-    return StreamingResponse(_events(first, items), media_type="text/event-stream", headers=_HEADERS)
+async def event_stream(items: AsyncGenerator[Item, None], wire: Wire = OPENAI) -> "EventStream":
+    """A response with an event for each item. What goes wrong before the first is raised, and has a status.
+
+    So the first item, which may be None, says that the request is good; it should not wait for the answer.
+    """
+    return EventStream(await anext(items), items, wire)
 
 
-async def _events(
-    first: Mapping[str, Any], items: AsyncGenerator[Mapping[str, Any], None]
-) -> AsyncGenerator[str, None]:
-    async with aclosing(items):
-        yield _event(first)
-        try:
-            async for item in _with_pauses(items):
-                yield ": \n\n" if item is None else _event(item)
-        except Exception as error:  # noqa: BLE001  # the status is sent: the stream itself has to say it
-            yield _event(described(error)[1])
-        yield "data: [DONE]\n\n"
+class EventStream(StreamingResponse):
+    """`first` and the items after it, as `wire` writes them; closed at its end, also if nobody has read one."""
 
+    def __init__(self, first: Item, items: AsyncGenerator[Item, None], wire: Wire) -> None:
+        self._items, self._wire = items, wire
+        self._next: asyncio.Future[Item] | None = None
+        super().__init__(self._events(first), media_type=wire.media_type, headers=_HEADERS)
 
-async def _with_pauses(items: AsyncGenerator[T, None]) -> AsyncGenerator[T | None, None]:
-    """The items, and None whenever there was none for a while."""
-    next_item = asyncio.ensure_future(anext(items))
-    try:
-        while True:
-            done, _ = await asyncio.wait([next_item], timeout=KEEP_ALIVE_SECONDS)
-            if not done:
-                yield None
-                continue
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._items):
             try:
-                item = next_item.result()
-            except StopAsyncIteration:
-                return
-            next_item = asyncio.ensure_future(anext(items))
-            yield item
-    finally:
-        next_item.cancel()
-        with suppress(asyncio.CancelledError, StopAsyncIteration):
-            await next_item
+                await super().__call__(scope, receive, send)
+            finally:
+                if self._next is not None:  # a generator cannot be closed while it is asked for an item
+                    self._next.cancel()
+                    await asyncio.gather(self._next, return_exceptions=True)
 
+    async def _events(self, item: Item) -> AsyncGenerator[str, None]:
+        try:
+            while True:
+                yield self._written(item)
+                self._next = asyncio.ensure_future(anext(self._items))
+                while not self._next.done():
+                    await asyncio.wait([self._next], timeout=KEEP_ALIVE_SECONDS)
+                    if not self._next.done():
+                        yield self._wire.pause
+                item = self._next.result()
+        except StopAsyncIteration:
+            pass
+        except Exception as error:  # noqa: BLE001  # the status is sent: the stream itself has to say it
+            yield self._wire.write(self._wire.failed(error))
+        yield self._wire.end
 
-def _event(item: Mapping[str, Any]) -> str:
-    return f"data: {json.dumps(item, ensure_ascii=False, separators=(',', ':'))}\n\n"
+    def _written(self, item: Item) -> str:
+        return self._wire.pause if item is None else self._wire.write(item)
 
 
 async def while_connected(request: Request, answer: Awaitable[T]) -> T:
-    """The answer, unless the client goes away before: then it is given up, and CancelledError raised."""
+    """The answer. If the client goes away before, it is given up (cancelled), and ServerError raised."""
     working = asyncio.ensure_future(answer)
     leaving = asyncio.ensure_future(_gone(request))
     try:
         await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise asyncio.CancelledError("the client went away")
+            raise ServerError("the client went away before its answer was there.", status=CLIENT_WENT_AWAY)
         return working.result()
     finally:
         for task in (working, leaving):

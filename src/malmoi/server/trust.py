@@ -4,6 +4,7 @@ Each is a layer around the application (ASGI), so that no endpoint can forget it
 on, the outermost last. Read next: `app.py`.
 """
 
+import asyncio
 import hashlib
 import hmac
 from collections.abc import Iterable
@@ -47,19 +48,24 @@ class Layer:
 
 
 class RequireKey(Layer):
-    """Asks for one of `keys` as `Authorization: Bearer KEY`. Only digests are kept, and compared in constant time."""
+    """Asks for one of `keys` as `Authorization: Bearer KEY`, or as `X-Api-Key: KEY`, which Anthropic's clients send.
+
+    Only digests are kept, and compared in constant time.
+    """
 
     def __init__(self, app: ASGIApp, keys: Iterable[str]) -> None:
         super().__init__(app)
-        self._digests = [_digest(key) for key in keys]
+        self._digests = [_digest(key.encode()) for key in keys]
 
     async def admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
         if path not in OPEN_PATHS and not path.startswith("/page/"):
             kind, _, key = _header(scope, b"authorization").partition(" ")
+            key = key.strip(" ") if kind.lower() == "bearer" else _header(scope, b"x-api-key")
+            given = _digest(key.encode("latin-1"))
             # All are compared, so that the time tells nothing of which one was near.
-            are_equal = [hmac.compare_digest(_digest(key.strip()), digest) for digest in self._digests]
-            if kind.lower() != "bearer" or not any(are_equal):
+            are_equal = [hmac.compare_digest(given, digest) for digest in self._digests]
+            if not any(are_equal):
                 raise ServerError("a key is missing or wrong. Send Authorization: Bearer KEY.", status=401)
         await self.app(scope, receive, send)
 
@@ -83,24 +89,33 @@ class RequireHost(Layer):
 
 
 class LimitBody(Layer):
-    """Takes no body of more than `max_bytes`, whatever its header says."""
+    """Takes no body of more than `max_bytes`, whatever its header says, and none that pauses `max_pause` seconds."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, max_pause: float) -> None:
         super().__init__(app)
-        self._max_bytes = max_bytes
+        self._max_bytes, self._max_pause = max_bytes, max_pause
 
     async def admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         said = _header(scope, b"content-length")
         if said.isdecimal() and int(said) > self._max_bytes:
             raise self._too_large()
         num_bytes = 0
+        is_whole = False
 
         async def counted() -> Message:
-            nonlocal num_bytes
-            message = await receive()
+            nonlocal num_bytes, is_whole
+            if is_whole:  # what comes now is that the client goes away
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), self._max_pause)
+            except TimeoutError:
+                raise ServerError(
+                    f"nothing of the body came for {self._max_pause:g} s. Send it again.", status=408
+                ) from None
             num_bytes += len(message.get("body", b""))
             if num_bytes > self._max_bytes:
                 raise self._too_large()
+            is_whole = not message.get("more_body", False)
             return message
 
         await self.app(scope, counted, send)
@@ -152,8 +167,8 @@ class PageHeaders(Layer):
         await self.app(scope, receive, with_headers)
 
 
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode()).digest()
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()
 
 
 def _header(scope: Scope, name: bytes) -> str:

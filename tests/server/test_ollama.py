@@ -1,0 +1,184 @@
+"""Ollama's own client reads what /api writes: answers, lines, vectors, models and errors."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import ollama
+import pytest
+from tests.server.conftest import HELLO, Serve, Served
+from tests.server.test_encoders import TEXTS, encoder
+
+import malmoi
+from malmoi.engine import SamplingParams
+from malmoi.models import count_parameters
+from malmoi.testing.models import ScriptedModel, tiny_llama, tiny_llm
+from malmoi.testing.tokenizer import ByteTokenizer
+
+SAID = "한글은 말모이."
+END_OF_TURN = ByteTokenizer().special_tokens["<|im_end|>"]
+GREEDY = {"temperature": 0, "num_predict": 6}
+
+
+@pytest.fixture(scope="module")
+def served(start_server: Serve) -> Served:
+    """A model of random words, and one that reads."""
+    models: dict[str, Any] = {
+        "tiny": tiny_llm(tiny_llama(max_positions=512)),
+        "encoder": encoder(),
+    }
+    return start_server(models)
+
+
+@pytest.fixture(scope="module")
+def client(served: Served) -> Iterator[ollama.Client]:
+    with ollama.Client(served.url) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def scripted(start_server: Serve) -> Iterator[ollama.Client]:
+    """The client of a server whose model answers `HELLO` with `SAID`."""
+    num_prompt = len(tiny_llm().builder.prompt_ids(HELLO))
+    script = [*ByteTokenizer().encode(SAID), END_OF_TURN]
+    served = start_server({"scripted": tiny_llm(ScriptedModel(script, num_prompt=num_prompt))})
+    with ollama.Client(served.url) as client:
+        yield client
+
+
+def test_a_chat_is_what_the_model_says(served: Served, scripted: ollama.Client) -> None:
+    answer = scripted.chat("scripted", HELLO)
+    assert (answer.message.role, answer.message.content) == ("assistant", SAID)
+    assert (answer.model, answer.done, answer.done_reason) == ("scripted", True, "stop")
+    assert answer.prompt_eval_count == len(served.llm.builder.prompt_ids(HELLO))
+    assert answer.eval_count == len(SAID.encode()) + 1
+    spent = answer.prompt_eval_duration + answer.eval_duration  # type: ignore[operator]
+    assert 0 < spent <= answer.total_duration  # type: ignore[operator]
+
+
+def test_lines_make_the_same_answer(scripted: ollama.Client) -> None:
+    *lines, last = scripted.chat("scripted", HELLO, stream=True)
+    assert "".join(line.message.content or "" for line in lines) == SAID
+    assert not any(line.done for line in lines)
+    assert (last.message.content, last.done, last.done_reason) == ("", True, "stop")
+    assert last.eval_count == len(SAID.encode()) + 1
+
+
+def test_a_prompt_is_what_the_user_says(served: Served, client: ollama.Client) -> None:
+    llm = served.models["tiny"]
+    wanted = llm.chat(
+        [{"role": "system", "content": "짧게"}, *HELLO], SamplingParams(temperature=0, max_tokens=6)
+    )
+    answer = client.generate("tiny", "안녕?", system="짧게", options=GREEDY)
+    assert (answer.response, answer.done_reason) == (wanted.text, wanted.finish_reason)
+    lines = client.generate("tiny", "안녕?", system="짧게", options=GREEDY, stream=True)
+    assert "".join(line.response for line in lines) == wanted.text
+
+
+def test_a_raw_prompt_is_gone_on_from(served: Served, client: ollama.Client) -> None:
+    wanted = served.models["tiny"].generate("말", SamplingParams(temperature=0, max_tokens=6)).text
+    assert client.generate("tiny", "말", raw=True, options=GREEDY).response == wanted
+
+
+@pytest.mark.parametrize(
+    ("option", "param"),
+    [
+        ({"temperature": 0.5, "seed": 3}, {"temperature": 0.5, "seed": 3}),
+        ({"top_k": 2, "seed": 3}, {"top_k": 2, "seed": 3}),
+        ({"top_p": 0.3, "seed": 3}, {"top_p": 0.3, "seed": 3}),
+        ({"typical_p": 0.3, "seed": 3}, {"typical_p": 0.3, "seed": 3}),
+        ({"repeat_penalty": 20.0, "seed": 3}, {"repetition_penalty": 20.0, "seed": 3}),
+        ({"frequency_penalty": 2.0, "seed": 3}, {"frequency_penalty": 2.0, "seed": 3}),
+        ({"presence_penalty": 2.0, "seed": 3}, {"presence_penalty": 2.0, "seed": 3}),
+        ({"temperature": 0.0, "stop": ["e", "_"]}, {"temperature": 0.0, "stop": ("e", "_")}),
+    ],
+    ids=str,
+)
+def test_an_option_does_what_its_parameter_does(
+    served: Served, client: ollama.Client, option: dict[str, Any], param: dict[str, Any]
+) -> None:
+    wanted = served.models["tiny"].chat(HELLO, SamplingParams(max_tokens=12, **param)).text
+    assert client.chat("tiny", HELLO, options={"num_predict": 12, **option}).message.content == wanted
+
+
+def test_a_length_of_minus_one_is_all_that_there_is_room_for(scripted: ollama.Client) -> None:
+    answer = scripted.chat("scripted", HELLO, options={"num_predict": -1})
+    assert answer.message.content == SAID
+
+
+def test_an_answer_has_the_form_that_is_asked_for(client: ollama.Client) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"수": {"const": 1}},
+        "required": ["수"],
+        "additionalProperties": False,
+    }
+    answer = client.chat("tiny", HELLO, format=schema).message.content
+    assert answer is not None
+    assert answer.replace(" ", "") == '{"수":1}'
+
+
+def test_to_ask_nothing_loads_the_model(client: ollama.Client) -> None:
+    for answer in (client.chat("tiny", []), client.generate("tiny", "")):
+        assert (answer.done, answer.done_reason) == (True, "load")
+
+
+def test_vectors_are_the_encoders(served: Served, client: ollama.Client) -> None:
+    wanted = served.models["encoder"].embed(TEXTS)
+    found = client.embed("encoder", TEXTS)
+    assert [list(vector) for vector in found.embeddings] == [
+        pytest.approx(vector, rel=1e-4, abs=1e-6) for vector in wanted.tolist()
+    ]
+    assert len(client.embed("encoder", TEXTS[0], dimensions=5).embeddings[0]) == 5
+
+
+def test_models_are_listed_and_described(served: Served, client: ollama.Client) -> None:
+    client.chat("tiny", [])
+    assert [model.model for model in client.list().models] == ["tiny", "encoder"]
+    assert "tiny" in [model.model for model in client.ps().models]
+    model = served.models["tiny"].model
+    [running] = [one for one in client.ps().models if one.model == "tiny"]
+    assert (running.context_length, running.size_vram) == (512, 0)
+    shown = client.show("tiny")
+    assert shown.modelinfo == {
+        "general.architecture": "llama",
+        "general.parameter_count": count_parameters(model),
+        "llama.context_length": 512,
+    }
+    assert (shown.capabilities, client.show("encoder").capabilities) == (["completion"], ["embedding"])
+    assert served.http.get("/api/version").json() == {"version": malmoi.__version__}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "word"),
+    [
+        ("chat", {"options": {"num_ctx": 4096}}, 400, "num_ctx"),
+        ("chat", {"options": {"no_such_thing": 1}}, 400, "no_such_thing"),
+        ("chat", {"options": {"temperature": -1}}, 400, "temperature"),
+        ("chat", {"keep_alive": "5m"}, 400, "keep_alive"),
+        ("chat", {"tools": [{"type": "function"}]}, 400, "tools"),
+        ("chat", {"think": True}, 400, "think"),
+        ("chat", {"model": "nobody"}, 404, "nobody"),
+        ("chat", {"messages": [{"role": "user", "content": "?", "images": ["AAAA"]}]}, 400, "text alone"),
+        ("generate", {"prompt": "a", "suffix": "b"}, 400, "suffix"),
+        ("generate", {"prompt": "a", "raw": True, "system": "b"}, 400, "raw"),
+        ("generate", {"prompt": "a", "context": [1]}, 400, "context"),
+        ("embed", {"input": "a"}, 400, "writes text"),
+        ("embed", {"input": "a", "truncate": True}, 400, "truncate"),
+        ("pull", {}, 400, "started with"),
+        ("chat", {"model": 1}, 400, "model"),
+    ],
+    ids=str,
+)
+def test_what_is_not_done_is_an_error_that_names_it(
+    served: Served, path: str, body: dict[str, Any], status: int, word: str
+) -> None:
+    response = served.post(f"/api/{path}", **{"model": "tiny", **body})
+    assert response.status_code == status
+    assert list(response.json()) == ["error"]
+    assert word in response.json()["error"]
+
+
+def test_the_client_raises_what_the_server_says(client: ollama.Client) -> None:
+    with pytest.raises(ollama.ResponseError, match="nobody") as caught:
+        client.chat("nobody", HELLO)
+    assert caught.value.status_code == 404
