@@ -62,8 +62,8 @@ def test_without_an_option_everything_is_as_an_engine_has_it() -> None:
     assert EngineSettings().engine_options() == {}
 
 
-def test_every_setting_but_two_is_an_argument_of_the_engine() -> None:
-    names = set(vars(EngineSettings())) - {"dtype", "threads"}
+def test_every_setting_but_three_is_an_argument_of_the_engine() -> None:
+    names = set(vars(EngineSettings())) - {"dtype", "device", "threads"}
     assert names <= set(signature(Engine).parameters)
 
 
