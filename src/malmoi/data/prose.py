@@ -58,9 +58,10 @@ class ProseEncoder:
 
     def encode(self, texts: Sequence[Text]) -> list[list[int]]:
         """The ids of each text, on several cores."""
-        start_or_end = [self.separator_id]
         encoded = self.tokenizer.encode_batch([text.text for text in texts])
-        return [
-            start_or_end * text.is_start + ids + start_or_end * text.is_end
-            for text, ids in zip(texts, encoded, strict=True)
-        ]
+        for text, ids in zip(texts, encoded, strict=True):
+            if text.is_start:
+                ids.insert(0, self.separator_id)
+            if text.is_end:
+                ids.append(self.separator_id)
+        return encoded

@@ -170,7 +170,7 @@ class Tokenizer:
         for text in texts:
             _check_unicode(text)
         encodings = self._plain.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [list(encoding.ids) for encoding in encodings]
+        return [encoding.ids for encoding in encodings]  # a list of its own each time
 
     def encode_special(self, text: str) -> list[int]:
         """Return the ids of trusted text, such as a chat template's own: special strings are special ids."""
