@@ -8,12 +8,12 @@ in an event loop. Read next: `stop.py`; `malmoi/text/stream.py`.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from malmoi.engine import Candidate, Choice, Generation
 from malmoi.engine.progress import Progress
 from malmoi.engine.request import FinishReason
-from malmoi.llm.completion import Completion, Timings, TokenLogprob, Usage
+from malmoi.llm.completion import CallDelta, Completion, FinishedBy, Timings, TokenLogprob, Usage
 from malmoi.llm.request_builder import TextRequest
 from malmoi.llm.stop import StopStrings
 from malmoi.text.stream import DecodeStream
@@ -25,13 +25,17 @@ class Delta(NamedTuple):
 
     Attributes:
         text: what became certain, often nothing.
+        thought: the same of what the model thinks before it answers.
+        calls: what became certain of its calls.
         logprobs: those of the tokens that were read, if `SamplingParams.logprobs` asked for them.
         finish_reason: why the text has ended; None if it goes on.
     """
 
     text: str
     logprobs: Sequence[TokenLogprob] = ()
-    finish_reason: Literal["stop", "length"] | None = None
+    finish_reason: FinishedBy | None = None
+    thought: str = ""
+    calls: Sequence[CallDelta] = ()
 
 
 class Answer:
@@ -99,9 +103,7 @@ class Reader:
         self.is_finished = self._stops.is_found or self._finish_reason is not None
         self._text += pieces
         new = range(num_before, self._num_read)
-        return Delta(
-            "".join(pieces), self._logprobs(new), self._ended_by if self.is_finished else None
-        )
+        return Delta("".join(pieces), self._logprobs(new), self._ended_by if self.is_finished else None)
 
     def completion(self) -> Completion:
         """What was read, once `is_finished`. Raises RequestError if it ended because no token could be chosen."""
@@ -127,7 +129,7 @@ class Reader:
         )
 
     @property
-    def _ended_by(self) -> Literal["stop", "length"]:
+    def _ended_by(self) -> FinishedBy:
         return "length" if self._finish_reason == "length" and not self._stops.is_found else "stop"
 
     def _logprobs(self, places: range) -> list[TokenLogprob]:

@@ -18,7 +18,8 @@ from malmoi.llm.answer import Answer, Delta
 from malmoi.llm.completion import Completion
 from malmoi.llm.llm import LLM
 from malmoi.llm.media import Media
-from malmoi.llm.request_builder import Prompt, TextRequest, check_messages, check_single
+from malmoi.llm.prompt import Prompt
+from malmoi.llm.request_builder import TextRequest, check_messages, check_single
 from malmoi.llm.stream import require_completion
 from malmoi.media.sources import MediaSource
 from malmoi.text.chat import Message

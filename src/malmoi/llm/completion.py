@@ -1,7 +1,28 @@
 """What an answer is: `Completion`, and the values in it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
+
+FinishedBy = Literal["stop", "length", "tool_calls"]
+"""Why a text has ended: by itself or at a stop string; `max_tokens`, or the context is full; with calls."""
+
+
+class ToolCall(NamedTuple):
+    """What a model wants to be called: `arguments` is the text of a JSON object."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class CallDelta(NamedTuple):
+    """What a step has added to the call `place` of a message: first its id and name, then its arguments in pieces."""
+
+    place: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +48,14 @@ class TokenLogprob:
 class Usage:
     """What a completion cost, in tokens; a final stop token counts as one that was generated.
 
-    `cached_tokens` are those of the prompt that an earlier request had computed: what was left to compute does not
-    change the answer, so it is not compared.
+    `thought_tokens` are those of the completion that were thought. `cached_tokens` are those of the prompt that an
+    earlier request had computed: what was left to compute does not change the answer, so it is not compared.
     """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = field(default=0, compare=False)
+    thought_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -69,7 +91,11 @@ class Completion:
     Attributes:
         text: without stop string, stop token and special tokens.
         tokens: every id that was generated, those of the stop included.
-        finish_reason: "stop": a stop token or a stop string; "length": `max_tokens`, or the context is full.
+        finish_reason: "stop": a stop token or a stop string; "length": `max_tokens`, or the context is full;
+            "tool_calls": it has said what is to be called.
+        thought: what the model thought before it answered, without its marks.
+        tool_calls: what it wants to be called.
+        stop: the stop string that ended the text, if one did.
         logprobs: one for each of `tokens`, if `SamplingParams.logprobs` asked for them.
         prompt_logprobs: one for each token of the prompt but the first, which nothing came before, if
             `SamplingParams.prompt_logprobs` asked for them. Of an encoder-decoder the prompt is what its answers begin
@@ -81,9 +107,12 @@ class Completion:
 
     text: str
     tokens: list[int]
-    finish_reason: Literal["stop", "length"]
+    finish_reason: FinishedBy
     logprobs: list[TokenLogprob] | None
     prompt_logprobs: list[TokenLogprob] | None = None
     siblings: "list[Completion]" = field(default_factory=list)
+    thought: str = ""
+    tool_calls: Sequence[ToolCall] = ()
+    stop: str | None = None
     usage: Usage
     timings: Timings = field(compare=False)

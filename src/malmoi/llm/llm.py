@@ -12,7 +12,8 @@ from malmoi.engine import SamplingParams
 from malmoi.engine.engine import Engine
 from malmoi.llm.completion import Completion
 from malmoi.llm.media import Media
-from malmoi.llm.request_builder import Prompt, RequestBuilder, check_messages, check_single
+from malmoi.llm.prompt import Prompt
+from malmoi.llm.request_builder import RequestBuilder, check_messages, check_single
 from malmoi.llm.stream import Pending, TextStream
 from malmoi.media import ImageProcessor, SoundProcessor
 from malmoi.media.sources import MediaSource

@@ -11,30 +11,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeGuard
 
 from malmoi.core.errors import ConfigError, RequestError, TemplateError
 from malmoi.engine import Attachment, Request, SamplingParams
 from malmoi.llm.media import Media, MediaReader
 from malmoi.llm.parts import without_media
+from malmoi.llm.prompt import Prompt, is_conversation, is_ids
 from malmoi.llm.rules import Rules
 from malmoi.media import ImageProcessor, SoundProcessor
 from malmoi.nn.stack import Decoder, EncoderDecoder
 from malmoi.text.chat import ChatTemplate, Message, Rendered
 from malmoi.text.tokenizer import Tokenizer
-
-Prompt = str | Sequence[int] | Sequence[Message]
-"""A text, its ids as they are, or a conversation."""
-
-
-def is_ids(prompt: Prompt) -> TypeGuard[Sequence[int]]:
-    """Whether a prompt is ids, one at least; none are a conversation without messages, and refused as that."""
-    return not isinstance(prompt, str) and len(prompt) > 0 and all(type(token) is int for token in prompt)
-
-
-def is_conversation(prompt: Prompt) -> TypeGuard[Sequence[Message]]:
-    """Whether it is neither a text nor ids."""
-    return not isinstance(prompt, str) and not is_ids(prompt)
 
 
 def named_token(tokenizer: Tokenizer, name: str) -> list[int]:
@@ -106,7 +93,7 @@ class RequestBuilder:
             stop_ids=stop_ids,
             rule=self._rules.rule(params, stop_ids=stop_ids),
         )
-        goes_on = is_text and len(prompt) > 0 and not self._has_source
+        goes_on = is_text and prompt != "" and not self._has_source
         return TextRequest(request=request, stop_strings=params.stop, at_start=not goes_on)
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from malmoi.core.errors import MalmoiError
-from malmoi.llm import LLM, AsyncLLM, AsyncTextEncoder, TextEncoder
+from malmoi.llm import LLM, AsyncTextEncoder, TextEncoder
+from malmoi.llm.prompt import Prompt
 from malmoi.llm.transcribe import AsyncTranscriber, Transcriber
 from malmoi.server.errors import ServerError
 from malmoi.server.measured import MeasuredLLM, Measures
+from malmoi.server.writer import Chosen
 
 Loaded = LLM | TextEncoder | Transcriber
 Load = Callable[[str | None], Loaded]
@@ -84,9 +86,13 @@ class Catalogue:
         """The model of whatever kind, loaded now if need be. Raises ServerError if it cannot be, and as `name` does."""
         return _behind(await self._loaded(self._entries[self.name(asked)]))
 
-    async def get(self, asked: str) -> AsyncLLM:
+    async def get(self, asked: str) -> MeasuredLLM:
         """`model`, if it writes text, for coroutines. Raises ServerError for one of another kind."""
         return await self._of_kind(MeasuredLLM, asked)
+
+    async def choose(self, asked: str, prompt: Prompt) -> Chosen:
+        """The model that answers `prompt`, as `get` has it."""
+        return Chosen(name=self.name(asked), writer=await self.get(asked))
 
     async def encoder(self, asked: str) -> AsyncTextEncoder:
         """`get`, for a model that reads text and writes none."""

@@ -4,6 +4,7 @@ Place in the flow: the catalogue serves every model that writes text as one of t
 count. Read next: `metrics.py`, which writes the numbers down.
 """
 
+import asyncio
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
@@ -15,7 +16,8 @@ from malmoi.engine import SamplingParams
 from malmoi.llm import LLM, AsyncLLM, Completion
 from malmoi.llm.answer import Delta
 from malmoi.llm.media import Media
-from malmoi.llm.request_builder import Prompt
+from malmoi.llm.prompt import Prompt
+from malmoi.server.writer import Steps, Writer
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
@@ -75,12 +77,27 @@ class Measures:
         self.whole.observe(max(text.timings.token_times[-1] for text in texts))
 
 
-class MeasuredLLM(AsyncLLM):
+class MeasuredLLM(AsyncLLM, Writer):
     """An `AsyncLLM` that counts what it answers in `measures`."""
 
     def __init__(self, llm: LLM) -> None:
         super().__init__(llm)
         self.measures = Measures()
+
+    @property
+    def default_params(self) -> SamplingParams:
+        return self.llm.default_params
+
+    @property
+    def local(self) -> LLM:
+        return self.llm
+
+    def answer(self, prompt: Prompt, params: SamplingParams) -> Steps:
+        return self.deltas(prompt, params)
+
+    async def num_tokens(self, prompt: Prompt) -> int:
+        asked = await asyncio.to_thread(self.llm.builder.build, prompt, SamplingParams())
+        return len(asked.request.source or ()) + len(asked.request.tokens)
 
     async def deltas(
         self, prompt: Prompt, params: SamplingParams | None = None, media: Media = MappingProxyType({})

@@ -18,12 +18,12 @@ from fastapi.responses import Response
 
 from malmoi.engine import SamplingParams
 from malmoi.llm import Completion
-from malmoi.llm.request_builder import Prompt
+from malmoi.llm.prompt import Prompt
 from malmoi.server.answered import Steps, completion_of
 from malmoi.server.catalogue import Catalogue
-from malmoi.server.dialect import errors_as
+from malmoi.server.dialect import ollama_error
 from malmoi.server.embeddings import vectors_of
-from malmoi.server.errors import ServerError, described
+from malmoi.server.errors import ServerError
 from malmoi.server.ollama_bodies import (
     AnswerBody,
     OllamaChatBody,
@@ -39,8 +39,8 @@ _NAMES = {"num_predict": "max_tokens", "repeat_penalty": "repetition_penalty"}
 
 
 def routes(catalogue: Catalogue) -> APIRouter:
-    """The endpoints over `catalogue`, with errors in Ollama's form."""
-    router = APIRouter(tags=["ollama"], route_class=errors_as(error_of))
+    """The endpoints over `catalogue`."""
+    router = APIRouter(tags=["ollama"])
 
     @router.post("/api/chat", response_model=None)
     async def chat(body: OllamaChatBody, request: Request) -> Response | dict[str, Any]:
@@ -117,7 +117,7 @@ class OllamaLines(Lines):
     """Lines of JSON, and errors in Ollama's form."""
 
     def failed(self, error: BaseException) -> Mapping[str, Any]:
-        return error_of(error)[1]
+        return ollama_error(error)[1]
 
 
 async def _answer(
@@ -151,16 +151,6 @@ def params_of(body: AnswerBody, defaults: SamplingParams) -> SamplingParams:
     if body.format is not None:
         given["json_schema"] = {"type": "object"} if body.format == "json" else body.format
     return replace(defaults, **given)
-
-
-def error_of(error: BaseException) -> tuple[int, dict[str, Any]]:
-    """The status of an error, and the error in Ollama's form.
-
-    >>> error_of(ServerError("no model is called 'x'.", status=404))
-    (404, {'error': "no model is called 'x'."})
-    """
-    status, body = described(error)
-    return status, {"error": body["error"]["message"]}
 
 
 def _prompt(body: OllamaGenerateBody) -> Prompt:

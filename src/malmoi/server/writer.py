@@ -1,0 +1,53 @@
+"""What the endpoints know of a model that writes text, wherever it runs: `Writer`.
+
+    catalogue.choose -> Chosen: a name, a WRITER, why -> deltas -> chat.py, responses.py, anthropic.py, ollama.py ...
+
+Place in the flow: the catalogue has one for each model, `measured.py` those of this process. Read next: `catalogue.py`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from malmoi.engine import SamplingParams
+from malmoi.llm import LLM, Completion
+from malmoi.llm.answer import Delta
+from malmoi.llm.prompt import Prompt
+
+Steps = AsyncGenerator[list[Delta] | Completion, None]
+"""What each step adds to each text of an answer, and at last the completion: as `AsyncLLM.deltas` has them."""
+
+
+class Writer(ABC):
+    """A model that writes text."""
+
+    @property
+    @abstractmethod
+    def default_params(self) -> SamplingParams:
+        """How it samples when a request does not say."""
+
+    @abstractmethod
+    def answer(self, prompt: Prompt, params: SamplingParams) -> Steps:
+        """The answer as it comes. The first step adds nothing; whatever is wrong with the request is raised before."""
+
+    @abstractmethod
+    async def num_tokens(self, prompt: Prompt) -> int:
+        """How many tokens a prompt has. Raises ServerError where only another machine could tell."""
+
+    @property
+    @abstractmethod
+    def local(self) -> LLM:
+        """The model in this process, for what needs its insides. Raises ServerError (400) if it runs elsewhere."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Stop it, and end what is going on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """The model that answers a request: what it is called, and why it was chosen, if the request left that open."""
+
+    name: str
+    writer: Writer
+    why: str | None = None
