@@ -5,7 +5,8 @@ round. Importing this package imports Triton, so only `on_gpu.py` does. Each fil
 in `tests/nn/compare_gpu_kernels.py`, on a GPU or in Triton's interpreter. Read next: `rowwise.py`, the simplest.
 """
 
-from malmoi.nn.kernels.gpu.attention import paged_decode, prefill_attention
+from malmoi.nn.kernels.gpu.decode import paged_decode
+from malmoi.nn.kernels.gpu.prefill import prefill_attention
 from malmoi.nn.kernels.gpu.product import row_product
 from malmoi.nn.kernels.gpu.rowwise import add, gated, rms_norm, rotate_halves, store
 
