@@ -1,6 +1,6 @@
 """The engine on a GPU: a Llama of 8 B random weights against the memory's limit, and against transformers one by one.
 
-    python bench/gpu.py [--layers 32]
+    python bench/gpu.py [--layers 32] [--dtype int8]
 
 Prints what the memory gives (the best of a read and a copy), then how fast one sequence decodes and what share of the
 limit that is, a prompt, and many requests at once beside transformers' `generate` with one after the other, over the
@@ -19,6 +19,7 @@ from malmoi import Engine, SamplingParams
 from malmoi.models import build_model
 from malmoi.models.llama import LlamaConfig, llama3_8b
 from malmoi.nn.packed import prepack
+from malmoi.nn.quantized import PRECISIONS, quantize
 from malmoi.nn.stack import Model
 
 PROMPT, NEW, REQUESTS = 128, 256, 32
@@ -27,6 +28,7 @@ PROMPT, NEW, REQUESTS = 128, 256, 32
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--layers", type=int, default=32)
+    parser.add_argument("--dtype", choices=["bf16", *PRECISIONS], default="bf16", help="of the weights")
     parser.add_argument("--without-peer", action="store_true")
     options = parser.parse_args()
     config = replace(llama3_8b(), num_layers=options.layers)
@@ -35,7 +37,7 @@ def main() -> None:
     print(f"memory                   {bandwidth / 1e12:.2f} TB/s")
     model = random_model(config)
     one_by_one = None if options.without_peer else measure_transformers(model)
-    model = prepack(model)
+    model = prepack(model) if options.dtype == "bf16" else quantize(model, options.dtype)
     engine = Engine(
         model, max_requests=REQUESTS, tokens_per_step=4096, cache_bytes=8 * 2**30, prefix_caching=False
     )

@@ -12,8 +12,9 @@ from malmoi.engine import Engine, PromptLookup, SamplingParams
 from malmoi.models import build_model, initialise
 from malmoi.models.gemma2 import Gemma2Config
 from malmoi.models.mixtral import MixtralConfig
-from malmoi.nn.packed import prepack
-from malmoi.nn.quantized import quantize
+from malmoi.nn.kernels.packing import round_to, unround
+from malmoi.nn.packed import packable, prepack
+from malmoi.nn.quantized import PRECISIONS, Quantization, quantize
 from malmoi.testing.models import VOCAB_SIZE, tiny_gpt2, tiny_llama, tiny_lstm, tiny_t5
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
@@ -38,7 +39,6 @@ RECORDED: dict[str, Callable[[], Any]] = {
     "gemma2": lambda: made(Gemma2Config(**SHAPE, window=6, layer_pattern="LG")),
 }
 MODELS = RECORDED | {
-    "int8": lambda: quantize(llama(), "int8"),
     "lstm": lambda: tiny_lstm(max_positions=256),
     "mixtral": lambda: made(MixtralConfig(**SHAPE, num_experts=4, top_k=2)),
     "t5": tiny_t5,
@@ -58,6 +58,17 @@ def test_a_model_says_the_same_on_a_gpu(name: str) -> None:
     params = SamplingParams(temperature=0.0, max_tokens=24)
     on_cpu = answers(MODELS[name](), params)
     assert answers(MODELS[name]().to("cuda"), params) == on_cpu
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_rounded_weights_say_there_what_their_codes_stand_for(precision: str) -> None:
+    params = SamplingParams(temperature=0.0, max_tokens=24)
+    plain = llama()
+    for matrix in packable(plain):
+        rounded = round_to(Quantization(precision=precision).precision_of(matrix), matrix.weight.detach(), 32)
+        out_size, in_size = matrix.weight.shape
+        matrix.weight.data.copy_(unround(rounded, out_size=out_size, in_size=in_size))
+    assert answers(quantize(llama(), precision).to("cuda"), params) == answers(plain, params)
 
 
 @pytest.mark.parametrize("name", RECORDED)

@@ -13,6 +13,7 @@ import torch
 from triton.runtime import interpreter
 
 from malmoi.nn.kernels import gpu
+from malmoi.nn.kernels.packing import round_to, unround
 from malmoi.nn.kernels.paged_decode import paged_decode_reference
 from malmoi.nn.kernels.prefill import prefill_attention_reference
 from malmoi.nn.kernels.rowwise import rms_norm_reference, rotate_halves_reference
@@ -86,8 +87,22 @@ def comparisons(dtype):
                 x.double(), matrix.double(), None if b is None else b.double()
             )
             yield f"row_product {o}x{i}", gpu.row_product(x, matrix, b), product
+        yield from rounded_products(some)
         yield from stores(some)
         yield from attentions(some)
+
+
+def rounded_products(some):
+    for precision, group_size, num_rows, bias in (
+        ("int8", 32, 1, None), ("int4", 32, 1, True), ("int8", 64, 20, True), ("int4", 128, 3, None)
+    ):  # fmt: skip
+        x, rounded = some(num_rows, 300), round_to(precision, some(70, 300).float(), group_size)
+        b = None if bias is None else some(70)
+        weight = unround(rounded, out_size=70, in_size=300).double()
+        bits = int(precision.removeprefix("int"))
+        product = gpu.rounded_product(x, rounded.codes, rounded.scales, b, bits=bits, out_size=70)
+        want = torch.nn.functional.linear(x.double(), weight, None if b is None else b.double())
+        yield f"rounded_product {precision} of groups of {group_size}, {num_rows} rows", product, want
 
 
 def stores(some):

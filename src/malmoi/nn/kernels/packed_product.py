@@ -12,6 +12,7 @@ from jaxtyping import BFloat16, Float
 from torch import Tensor
 
 from malmoi.nn.kernels.native import kernels_for
+from malmoi.nn.kernels.on_gpu import gpu_kernels_for
 from malmoi.nn.kernels.packing import FORMAT, Rounded, unpack, unround
 
 
@@ -56,8 +57,10 @@ def rounded_product(
 
     So a group's sum is exact, in whole numbers. A row gets the same bits alone, in any batch and on any number of
     threads. A group of x with a number that is not finite makes its row NaN. Where a gradient is asked for, x is not
-    rounded: rounding has none.
+    rounded: rounding has none; nor on a GPU, whose kernel multiplies in the precision of x.
     """
+    if (gpu := gpu_kernels_for(*([x] if bias is None else [x, bias]))) is not None:
+        return _product_on_gpu(gpu, x, rounded, bias, out_size)
     wide = x if x.dtype in (torch.bfloat16, torch.float32) else x.float()
     shift = None if bias is None else bias.to(wide.dtype)
     kernels = kernels_for(wide) if shift is None else kernels_for(wide, shift)
@@ -98,6 +101,16 @@ def group_size_of(rounded: Rounded) -> int:
     """How many inputs share a scale."""
     steps, groups = rounded.codes.shape[1], rounded.scales.shape[1]
     return steps * (8 if rounded.precision == "int4" else 4) // groups
+
+
+def _product_on_gpu(gpu: Any, x: Tensor, rounded: Rounded, bias: Tensor | None, out_size: int) -> Tensor:
+    if x.numel() > gpu.MOST_ROWS * x.shape[-1]:
+        return F.linear(x, unround(rounded, out_size=out_size, in_size=x.shape[-1]).to(x.dtype), bias)
+    bits = 4 if rounded.precision == "int4" else 8
+    out: Tensor = gpu.rounded_product(
+        x.contiguous(), rounded.codes, rounded.scales, bias, bits=bits, out_size=out_size
+    )
+    return out
 
 
 def _product(
