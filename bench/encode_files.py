@@ -26,7 +26,8 @@ import tokenizers
 from interleave import measure_ratio
 
 from malmoi.data.documents import Text
-from malmoi.data.encode_files import CHARACTERS_PER_BATCH, encode_files
+from malmoi.data.encode_ahead import CHARACTERS_PER_BATCH
+from malmoi.data.encode_files import encode_files
 from malmoi.data.files import find_files, read_rows
 from malmoi.data.pack import PackedStream
 from malmoi.data.prose import ProseEncoder

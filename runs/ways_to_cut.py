@@ -19,7 +19,8 @@ from malmoi.cli.tokenizer.shown import shown
 from malmoi.data.sources import SourceConfig, iterate_texts
 from malmoi.text import training
 from malmoi.text.hangul import num_syllables
-from malmoi.text.microscope.borders import agree, analyse
+from malmoi.text.microscope.analysed import analyse
+from malmoi.text.microscope.borders import agree
 from malmoi.text.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parent.parent

@@ -10,7 +10,8 @@ import pytest
 from malmoi.cli.main import main
 from malmoi.data import encode_files as encoding
 from malmoi.data.sources import SourceConfig, read_documents
-from malmoi.data.token_files import MANIFEST, UNFINISHED, TokenFile
+from malmoi.data.token_files import TokenFile
+from malmoi.data.token_manifest import MANIFEST, UNFINISHED
 from malmoi.testing.tokenizer import ByteTokenizer
 
 
@@ -71,18 +72,18 @@ def test_a_source_with_the_same_settings_reads_what_the_command_writes(
 def test_stopped_with_ctrl_c_the_same_command_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ("a.jsonl", "b.jsonl", "--text-field", "ko", "--tokens-per-shard", "200")
     assert run(*options, out="whole") == 0
-    write_shard = encoding._write_shard
+    write_shard = encoding.write_shard
 
     def interrupt(out: Path, number: int, documents: Iterable[Any], *how: Any) -> Any:
         if number == 2:
             raise KeyboardInterrupt
         return write_shard(out, number, documents, *how)
 
-    monkeypatch.setattr(encoding, "_write_shard", interrupt)
+    monkeypatch.setattr(encoding, "write_shard", interrupt)
     assert run(*options) == 130
     assert Path("tokens", UNFINISHED).is_file()
     assert not Path("tokens", MANIFEST).exists()
-    monkeypatch.setattr(encoding, "_write_shard", write_shard)
+    monkeypatch.setattr(encoding, "write_shard", write_shard)
     assert run(*options) == 0
     for file in Path("whole").iterdir():
         assert Path("tokens", file.name).read_bytes() == file.read_bytes()

@@ -88,6 +88,30 @@ def test_merges_are_shown_while_they_are_learned(tmp_path: Path, capsys: pytest.
     assert len([line for line in lines(capsys) if "times" in line]) == 7
 
 
+def test_learning_stops_at_bytes_that_are_not_utf8_unless_told_to_replace_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.txt"
+    file.write_bytes("한한한\n".encode() + b"\xff\xff\xff\xff\n")
+    learn = ("한국", "--train", str(file), "--merges", "3")
+    assert run(*learn) == 2
+    printed = capsys.readouterr()
+    assert f"{file}:2: not UTF-8 at byte 10" in printed.err
+    assert not printed.out
+    assert run(*learn, "--errors", "replace") == 0
+    assert lines(capsys)[:3] == [  # U+FFFD is EF BF BD
+        "#1  <bf> + <bd> = <bf bd>, 4 times",
+        "#2  <ef> + <bf bd> = \ufffd, 4 times",
+        "#3  <ed> + <95> = <ed 95>, 3 times",
+    ]
+
+
+def test_what_is_said_of_a_file_needs_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    for option in (("--errors", "replace"), ("--merges", "3")):
+        assert run("한국", *option) == 2
+        assert f"{option[0]} is about the file to learn from" in capsys.readouterr().err
+
+
 def test_an_added_token_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = tokenizers.Tokenizer.from_str(train_bpe([], vocab_size=259).backend.to_str())
     made.add_tokens(["<think>"])

@@ -17,8 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from malmoi.core.errors import ConfigError, DataError
-from malmoi.data import encode_files as encoding
-from malmoi.data import files, prose, sources
+from malmoi.data import encode_ahead, files, prose, sources
 from malmoi.data.denoise import WholeEncoder
 from malmoi.data.documents import Text, Tokenized
 from malmoi.data.encode_files import encode_files
@@ -28,7 +27,8 @@ from malmoi.data.pack import PackedBatch, PackedStream
 from malmoi.data.prose import ProseEncoder
 from malmoi.data.samples import Encoder
 from malmoi.data.sources import SourceConfig, iterate_texts, read_documents
-from malmoi.data.token_files import MANIFEST, UNFINISHED, Manifest, TokenFile
+from malmoi.data.token_files import TokenFile
+from malmoi.data.token_manifest import MANIFEST, UNFINISHED, Manifest
 from malmoi.testing.tokenizer import ByteTokenizer
 from malmoi.text.tokenizer import Tokenizer
 from malmoi.text.training import train_bpe
@@ -241,15 +241,15 @@ def test_several_files_are_one_source_in_the_order_of_names(corpus: SourceConfig
 def test_the_bytes_do_not_depend_on_how_many_are_encoded_at_once(
     num_ahead: int, characters: int, corpus: SourceConfig, made: SourceConfig, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(encoding, "_num_ahead", lambda: num_ahead)
-    monkeypatch.setattr(encoding, "CHARACTERS_PER_BATCH", characters)
+    monkeypatch.setattr(encode_ahead, "_num_ahead", lambda: num_ahead)
+    monkeypatch.setattr(encode_ahead, "CHARACTERS_PER_BATCH", characters)
     encode_files([corpus], tmp_path / "again", PROSE, tokens_per_shard=700)
     assert content(tmp_path / "again") == content(Path(made.path))
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoding, "_num_ahead", lambda: 2)
-    monkeypatch.setattr(encoding, "CHARACTERS_PER_BATCH", 2_000)
+    monkeypatch.setattr(encode_ahead, "_num_ahead", lambda: 2)
+    monkeypatch.setattr(encode_ahead, "CHARACTERS_PER_BATCH", 2_000)
     monkeypatch.setattr(files, "CHUNK_BYTES", 2**13)
 
     def peak(num_lines: int) -> int:
@@ -285,7 +285,7 @@ def stop_after(num_tokens: int) -> Callable[[int, int], None]:
 def test_an_interrupted_run_is_no_token_file_and_goes_on_behind_its_whole_shards(
     num_tokens: int, corpus: SourceConfig, made: SourceConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoding, "CHARACTERS_PER_BATCH", 40)
+    monkeypatch.setattr(encode_ahead, "CHARACTERS_PER_BATCH", 40)
     out = tmp_path / "resumed"
     with pytest.raises(Stopped):
         encode_files([corpus], out, PROSE, tokens_per_shard=700, on_progress=stop_after(num_tokens))

@@ -84,7 +84,7 @@ def llama3() -> tokenizers.Tokenizer:
     trained.post_processor = processors.ByteLevel(trim_offsets=True)
     trained.decoder = decoders.ByteLevel()
     trained.add_special_tokens(["<|begin_of_text|>", "<|eot_id|>"])
-    trained.add_tokens(["<think>", "말모이", "é"])
+    trained.add_tokens(["<think>", "말모이", "él"])
     trained.enable_truncation(8)
     trained.enable_padding(length=8)
     return trained

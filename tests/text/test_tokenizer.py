@@ -8,20 +8,22 @@ import pytest
 import tokenizers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tokenizers import decoders, models, normalizers
+from tokenizers import AddedToken, decoders, models, normalizers
 
 from malmoi.core.errors import TokenizerError
 from malmoi.testing.tokenizer import ByteTokenizer
+from malmoi.text.decoding import byte_of_character
 from malmoi.text.plain import LONG_TEXT, encode
 from malmoi.text.tokenizer import Tokenizer
-from malmoi.text.training import train_bpe_for_encoders
+from malmoi.text.training import train_bpe, train_bpe_for_encoders
 
 FRAMED = train_bpe_for_encoders([], vocab_size=260)
 Imported = tuple[Tokenizer, tokenizers.Tokenizer]
 
 # Pieces from which an attacker or an unlucky user may build a text.
 FRAGMENTS = [
-    "한국어", "학교에", "말모이", "Python", "ㅋㅋ", "ᄒ", "ᅡ", "ᆫ", "é", "😀", "🇰🇷", "\u200d", "12345", "'ll",
+    "한국어", "학교에", "말모이", "Python", "ㅋㅋ", "ᄒ", "ᅡ", "ᆫ", "é", "él", "😀", "🇰🇷", "\u200d", "12345",
+    "'ll",
     " ", "   ", "\n", "\t", "<", ">", "<|", "|>", "[", "]", "/", "s", "unk", "pad", "SEP", "CLS", "im_end",
     "<|im_end|>", "<|endoftext|>", "<s>", "</s>", "<pad>", "[SEP]", "[CLS]", "[PAD]", "＜/s＞", "<|eot_id|>",
     "<|begin_of_text|>", "<think>", "<tool>", "<0xEA>", "▁", "##", "##다",
@@ -135,19 +137,46 @@ def test_a_word_of_the_model_can_be_made_special_and_an_id_of_nothing_is_passed_
 def test_imported_text_is_the_librarys(imported: Imported, text: str) -> None:
     ours, theirs = imported
     ids = theirs.encode(text, add_special_tokens=False).ids
-    if "é" in theirs.get_vocab() and ("é" in text or 0xE9 in text.encode()):
-        return  # see the next test: the added token and the byte 0xE9 may even have one id
+    if "él" in theirs.get_vocab() and "él" in text:
+        return  # see the next test
     assert ours.decode(ids) == theirs.decode(ids, skip_special_tokens=False)
     assert ours.decode(ids, skip_special=True) == theirs.decode(ids, skip_special_tokens=True)
 
 
 def test_an_added_token_means_its_own_string() -> None:
-    """The library reads an added é in GPT-2's alphabet, where it is the byte 0xE9, half a character."""
-    theirs = tokenizers.Tokenizer.from_str(ByteTokenizer()._source)
-    theirs.add_tokens(["é"])
-    assert theirs.decode(theirs.encode("é").ids) == "\ufffd"
+    """The library reads an added él in GPT-2's alphabet, where it begins with the byte 0xE9, a third of a character."""
+    theirs = tokenizers.Tokenizer.from_str(ByteTokenizer().backend.to_str())
+    theirs.add_tokens(["él"])
+    assert theirs.decode(theirs.encode("él").ids) == "\ufffdl"
     ours = Tokenizer(theirs.to_str())
-    assert ours.decode(ours.encode("é")) == "é"
+    assert [ours.decode(ours.encode(text)) for text in ("él", "é退l")] == ["él", "é退l"]
+
+
+@pytest.mark.parametrize(
+    "token", [AddedToken("é"), AddedToken("ê", special=True), AddedToken("Ã©"), AddedToken("Ģ")]
+)
+def test_an_added_token_that_shares_its_id_with_other_bytes_is_an_error(token: AddedToken) -> None:
+    """The library gives an added é the id of é in GPT-2's alphabet, the byte 0xE9: 退 and é would begin alike."""
+    spelled = [byte_of_character()[character] for character in token.content]
+    base = train_bpe(["ééé"], vocab_size=260)  # merges C3 A9
+    theirs = tokenizers.Tokenizer.from_str(base.backend.to_str())
+    theirs.add_tokens([token])
+    said = f"{token.content}.*{bytes(spelled).hex(' ')}.*share the id {theirs.token_to_id(token.content)}"
+    with pytest.raises(TokenizerError, match=said):
+        Tokenizer(theirs.to_str())
+
+
+@pytest.mark.parametrize("token", ["õ", "Á", "él", "ĢĢĢĢ", "a"])
+def test_an_added_token_may_share_its_id_with_bytes_that_no_text_has(token: str) -> None:
+    """DeepSeek Coder adds õ, 0xF5, which begins no character. And a name of ASCII is its own bytes."""
+    content = json.loads(ByteTokenizer().backend.to_str())
+    content["model"]["vocab"].setdefault(token, 259)
+    content["model"]["ignore_merges"] = True
+    theirs = tokenizers.Tokenizer.from_str(json.dumps(content))
+    theirs.add_tokens([token])
+    ours, text = Tokenizer(theirs.to_str()), f"{token}退{token} é"
+    assert ours.encode(text) == theirs.encode(text).ids
+    assert ours.decode(ours.encode(text)) == text
 
 
 @settings(max_examples=40)

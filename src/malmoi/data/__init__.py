@@ -4,5 +4,5 @@
 
 Read in that order. `documents.py` has the kinds of document (text, conversation, labelled text) that flow through;
 encoders have their samples from `framed.py`, and hidden tokens from `mask.py`. `encode_files.py` encodes prose once,
-to be trained on often, and `token_files.py` reads that.
+to be trained on often, and `token_files.py` reads that; both are about `token_manifest.py` and `token_shards.py`.
 """

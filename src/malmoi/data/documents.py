@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from malmoi.data.token_files import Shard
+from malmoi.data.token_shards import Shard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

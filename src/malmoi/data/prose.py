@@ -12,7 +12,7 @@ from functools import cached_property
 
 from malmoi.core.errors import ConfigError
 from malmoi.data.documents import Text
-from malmoi.data.token_files import Encoding
+from malmoi.data.token_manifest import Encoding
 from malmoi.text.tokenizer import Tokenizer
 
 _WHAT_MAKES_IDS = ("added_tokens", "normalizer", "pre_tokenizer", "model")

@@ -16,7 +16,7 @@ from torch import Tensor
 from malmoi.core.errors import ConfigError, DataError, TrainingError
 from malmoi.data.documents import Conversation, Document, Labelled, Text, Tokenized
 from malmoi.data.prose import ProseEncoder
-from malmoi.data.token_files import Encoding
+from malmoi.data.token_manifest import Encoding
 from malmoi.text.chat import ChatTemplate
 from malmoi.text.tokenizer import Tokenizer
 

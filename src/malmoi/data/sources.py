@@ -16,7 +16,8 @@ from typing import Any, Literal
 from malmoi.core.errors import ConfigError, DataError
 from malmoi.data.documents import Conversation, Document, Labelled, Text, Tokenized, pieces
 from malmoi.data.files import OnBadBytes, Row, data_format, find_files, read_lines, read_rows
-from malmoi.data.token_files import ReadingSetting, TokenFile
+from malmoi.data.token_files import TokenFile
+from malmoi.data.token_manifest import ReadingSetting
 
 Split = Literal["train", "held-out"]
 

@@ -13,6 +13,8 @@ Read next: tokenizer.py and stream.py, which join the pieces.
 
 import json
 import re
+from codecs import getincrementaldecoder
+from collections.abc import Mapping
 from typing import Any
 
 import tokenizers
@@ -22,6 +24,7 @@ from malmoi.core.errors import TokenizerError
 _TOKEN_BY_TOKEN = {"Replace", "ByteFallback", "Fuse", "Strip", "Metaspace", "WordPiece"}
 _BYTE_TOKEN = re.compile("<0x([0-9A-Fa-f]{2})>")
 _PROBE = "a"
+_CONTINUING = bytes(range(0x80, 0xC0))
 
 
 def byte_of_character() -> dict[str, int]:
@@ -37,7 +40,8 @@ class Pieces:
     Each is found once and remembered, so that a text costs one dictionary look-up a token.
 
     Raises:
-        TokenizerError: the decoder is of a kind whose tokens depend on their neighbours.
+        TokenizerError: the decoder is of a kind whose tokens depend on their neighbours, or an added token has the id
+            of other bytes.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, decoder: dict[str, Any] | None) -> None:
@@ -46,6 +50,8 @@ class Pieces:
         self._alphabet = byte_of_character() if steps == ["ByteLevel"] else None
         self._has_byte_tokens = "ByteFallback" in steps
         self._added = tokenizer.get_added_tokens_decoder()
+        if self._alphabet is not None:
+            _refuse_two_meanings(tokenizer, self._added, self._alphabet)
         self._first: dict[int, bytes] = {}
         self._rest: dict[int, bytes] = {}
 
@@ -92,3 +98,36 @@ def _steps(decoder: dict[str, Any] | None) -> list[str]:
         f"the decoder {json.dumps(decoder, ensure_ascii=False)} does not work token by token. Supported: "
         f"ByteLevel alone, or a sequence of {', '.join(sorted(_TOKEN_BY_TOKEN))} that strips one character."
     )
+
+
+def _refuse_two_meanings(
+    tokenizer: tokenizers.Tokenizer, added: Mapping[int, tokenizers.AddedToken], alphabet: Mapping[str, int]
+) -> None:
+    """Refuse an added é where the vocabulary has an é: that one is the byte 0xE9, with which 退 begins.
+
+    The library gives the added token the id that it finds in the vocabulary, and of an id alone nobody can tell which
+    of the two was meant. Bytes that no text has are no second meaning (DeepSeek Coder adds ü, 0xFC).
+    """
+    for token_id, token in sorted(added.items()):
+        name = token.content
+        if not alphabet.keys() >= set(name) or tokenizer.model.token_to_id(name) != token_id:
+            continue
+        spelled = bytes(alphabet[character] for character in name)
+        if spelled == name.encode() or not _is_of_a_text(spelled):
+            continue
+        if [made.id for made in tokenizer.model.tokenize(name)] == [token_id]:
+            raise TokenizerError(
+                f"the added token {name!r} and the bytes {spelled.hex(' ')} of other texts share the id {token_id}, so "
+                f"neither can be told from the other. Take {name!r} out of added_tokens: the vocabulary spells it as "
+                f"{name.encode().hex(' ')}."
+            )
+
+
+def _is_of_a_text(piece: bytes) -> bool:
+    """Whether some text in UTF-8 has these bytes, which may begin and end inside of a character."""
+    rest = piece.lstrip(_CONTINUING)
+    try:
+        getincrementaldecoder("utf-8")().decode(rest)
+    except UnicodeDecodeError:
+        return False
+    return len(piece) - len(rest) <= 3

@@ -2,11 +2,14 @@
 
 import json
 import unicodedata
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+import tokenizers
+from tokenizers import models, pre_tokenizers, trainers
 from transformers import AutoTokenizer
 
 from malmoi.cli.main import main
@@ -106,23 +109,63 @@ def test_what_cannot_be_read_is_an_error_with_its_name(tmp_path: Path) -> None:
         Tokenizer.load(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize(
-    "name", ["tokenizer.model.v1", pytest.param("tekken_240911.json", marks=pytest.mark.slow)]
-)
-def test_decomposed_hangul_costs_no_more_behind_a_chat_format(name: str) -> None:
-    """An imported tokenizer is exact, so NFC is the renderer's work."""
-    template = ChatTemplate("{% for m in messages %}{{ m.content }}\n{% endfor %}")
-    tokenizer = Tokenizer.load(MISTRAL / name)
-    composed, decomposed = (
-        template.render(
-            [{"role": "user", "content": unicodedata.normalize(form, KOREAN)}],
-            tokenizer,
-            add_generation_prompt=True,
-        ).ids
-        for form in ("NFC", "NFD")
+def gpt2(directory: Path, **config: str) -> Path:
+    """Trained by the `tokenizers` library; with `tokenizer_class` the same files are another model's."""
+    trained = tokenizers.Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trained.train_from_iterator(
+        [KOREAN] * 3, trainers.BpeTrainer(vocab_size=330, initial_alphabet=alphabet, show_progress=False)
     )
+    trained.model.save(str(directory))
+    (directory / "tokenizer_config.json").write_text(json.dumps(config))
+    return directory
+
+
+def bert(directory: Path) -> Path:
+    trained = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    trained.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=120, special_tokens=special, show_progress=False)
+    trained.train_from_iterator([KOREAN] * 3, trainer)
+    trained.model.save(str(directory))
+    (directory / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False}))
+    return directory
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda _: MISTRAL / "tokenizer.model.v1",
+        pytest.param(lambda _: MISTRAL / "tekken_240911.json", marks=pytest.mark.slow),
+        gpt2,
+        bert,
+    ],
+    ids=["SentencePiece", "Tekken", "GPT-2", "BERT"],
+)
+def test_decomposed_hangul_costs_no_more_behind_a_chat_format(
+    made: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    """An imported tokenizer is exact, so NFC is the renderer's work: without it text is long, or unknown."""
+    tokenizer = Tokenizer.load(made(tmp_path))
+    composed, decomposed = (rendered(tokenizer, form) for form in ("NFC", "NFD"))
     assert decomposed == composed
-    assert len(tokenizer.encode(unicodedata.normalize("NFD", KOREAN))) > 2 * len(composed)
+    exact = tokenizer.encode(unicodedata.normalize("NFD", KOREAN))
+    assert len(exact) > 2 * len(composed) or tokenizer.token_id("[UNK]") in exact
+    assert tokenizer.token_id("[UNK]") not in composed
+
+
+def test_decomposed_hangul_costs_no_more_where_the_files_normalise_it_themselves(tmp_path: Path) -> None:
+    """Qwen's files are GPT-2's, and its program composes letters before it cuts words."""
+    tokenizer = Tokenizer.load(gpt2(tmp_path, tokenizer_class="Qwen2Tokenizer"))
+    assert rendered(tokenizer, "NFD") == rendered(tokenizer, "NFC")
+    assert tokenizer.encode(unicodedata.normalize("NFD", KOREAN)) == tokenizer.encode(KOREAN)
+
+
+def rendered(tokenizer: Tokenizer, form: Literal["NFC", "NFD"]) -> list[int]:
+    template = ChatTemplate("{% for m in messages %}{{ m.content }}\n{% endfor %}")
+    said = [{"role": "user", "content": unicodedata.normalize(form, KOREAN)}]
+    return template.render(said, tokenizer, add_generation_prompt=True).ids
 
 
 def test_a_model_directory_with_a_sentencepiece_file_only_is_loaded(directory: Path) -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import tokenizers
 import transformers
 from hypothesis import given
 
@@ -69,4 +70,21 @@ def test_broken_files_are_refused_by_name(
     else:
         (tmp_path / name).write_text(content)
     with pytest.raises(TokenizerError, match=message):
+        Tokenizer.load(tmp_path)
+
+
+def test_an_added_token_that_is_a_byte_of_other_texts_is_refused_by_name(
+    directory: Path, tmp_path: Path
+) -> None:
+    """An added é: in these files é is the byte 0xE9, with which 退 begins."""
+    for file in ("vocab.json", "merges.txt"):
+        (tmp_path / file).write_bytes((directory / file).read_bytes())
+    byte = json.loads((directory / "vocab.json").read_text("utf-8"))["é"]
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"é": byte}))
+    with pytest.raises(TokenizerError, match=f"vocab.json: the added token 'é'.* share the id {byte}"):
+        Tokenizer.load(tmp_path)
+    theirs = tokenizers.Tokenizer.from_str(Tokenizer.load(directory).backend.to_str())
+    theirs.add_tokens(["é"])
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(TokenizerError, match=f"tokenizer.json: the added token 'é'.* share the id {byte}"):
         Tokenizer.load(tmp_path)

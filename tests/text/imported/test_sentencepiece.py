@@ -16,7 +16,8 @@ from sentencepiece import sentencepiece_model_pb2 as model_pb2
 from tokenizers import models
 
 from malmoi.core.errors import TokenizerError
-from malmoi.text.imported.charsmap import CharsMap, normalizers_of
+from malmoi.text.imported.charsmap import CharsMap
+from malmoi.text.imported.replacements import normalizers_of
 from malmoi.text.imported.wire import read_message
 from malmoi.text.stream import DecodeStream
 from malmoi.text.tokenizer import Tokenizer

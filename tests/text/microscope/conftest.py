@@ -7,7 +7,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from malmoi.testing.tokenizer import ByteTokenizer
-from malmoi.text.microscope.borders import Analysed
+from malmoi.text.microscope.analysed import Analysed
 from malmoi.text.microscope.comparison import Comparison, Material, examine
 from malmoi.text.microscope.genre import Genre
 from malmoi.text.microscope.prices import PriceTable

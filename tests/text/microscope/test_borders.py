@@ -6,7 +6,8 @@ import tokenizers
 
 from malmoi.core.errors import DataError
 from malmoi.testing.tokenizer import ByteTokenizer
-from malmoi.text.microscope.borders import Agreement, Analysed, agree, analyse, read_analysed
+from malmoi.text.microscope.analysed import Analysed, analyse, read_analysed
+from malmoi.text.microscope.borders import Agreement, agree
 from malmoi.text.tokenizer import Tokenizer
 
 from .conftest import characters, letters

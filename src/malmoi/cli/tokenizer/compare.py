@@ -16,7 +16,7 @@ from malmoi.cli.tokenizer.corpus import ERRORS
 
 if TYPE_CHECKING:
     from malmoi.data.files import OnBadBytes
-    from malmoi.text.microscope.borders import Analysed
+    from malmoi.text.microscope.analysed import Analysed
     from malmoi.text.microscope.genre import Genre
 
 MORPHEME_BYTES = 50_000
@@ -137,7 +137,7 @@ def compare(
 
 def _analysed(genres: "tuple[Genre, ...]") -> "tuple[Analysed, ...]":
     """Have Kiwi find the morphemes of a part of each Korean genre, if it is installed."""
-    from malmoi.text.microscope.borders import analyse
+    from malmoi.text.microscope.analysed import analyse
 
     if importlib.util.find_spec("kiwipiepy") is None:
         return ()

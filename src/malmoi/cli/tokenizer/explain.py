@@ -9,11 +9,14 @@ from itertools import accumulate, islice, pairwise
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from malmoi.cli.stdin import read_argument_or_stdin
+from malmoi.cli.tokenizer.corpus import ERRORS
 from malmoi.cli.tokenizer.shown import TOKENIZER, load, measure, shown
 
 if TYPE_CHECKING:
+    from malmoi.data.files import OnBadBytes
     from malmoi.text.readable.bpe import BPE
     from malmoi.text.readable.unigram import Path, Span, Unigram
     from malmoi.text.tokenizer import Tokenizer
@@ -31,7 +34,11 @@ if TYPE_CHECKING:
 @click.option(
     "--merges", type=click.IntRange(min=1), default=20, show_default=True, help="How many. 배울 병합의 수."
 )
-def explain(text: str, path: str | None, file: str | None, merges: int) -> None:
+@ERRORS
+@click.pass_context
+def explain(
+    context: click.Context, text: str, path: str | None, file: str | None, merges: int, errors: "OnBadBytes"
+) -> None:
     """Show how TEXT (`-`: standard input) becomes tokens. 글이 토큰이 되는 과정을 보여 줍니다.
 
     BPE: a line a merge, with its number; #1 was learned first. 한<ed 95|9c> is a syllable cut after its second byte.
@@ -43,8 +50,11 @@ def explain(text: str, path: str | None, file: str | None, merges: int) -> None:
 
     if file is not None and path is not None:
         raise click.UsageError("--train makes a tokenizer, --tokenizer names one. Give one of the two.")
+    for option in ("merges", "errors"):
+        if file is None and context.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{option} is about the file to learn from. Name one with --train.")
     text = read_argument_or_stdin(text)
-    tokenizer = load(path) if file is None else _learn(file, merges)
+    tokenizer = load(path) if file is None else _learn(file, merges, errors)
     told = ReadableTokenizer(tokenizer)
     if told.encode(text) != tokenizer.encode(text):
         raise TokenizerError(
@@ -63,7 +73,7 @@ def explain(text: str, path: str | None, file: str | None, merges: int) -> None:
     click.echo(measure(tokenizer, [text]))
 
 
-def _learn(file: str, num_merges: int) -> "Tokenizer":
+def _learn(file: str, num_merges: int, errors: "OnBadBytes") -> "Tokenizer":
     """Show merges as they are learned, and return the tokenizer that has them."""
     from malmoi.core.errors import TokenizerError
     from malmoi.data.sources import SourceConfig, iterate_texts
@@ -73,7 +83,7 @@ def _learn(file: str, num_merges: int) -> "Tokenizer":
     from malmoi.text.training import train_bpe
 
     alphabet = byte_of_character()
-    source = SourceConfig(path=file, holdout_permille=0)
+    source = SourceConfig(path=file, holdout_permille=0, errors=errors)
     number = 0
     for number, (pair, count) in enumerate(
         islice(learn(count_words(iterate_texts(source))), num_merges), start=1

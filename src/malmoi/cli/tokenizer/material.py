@@ -15,7 +15,7 @@ from malmoi.core.errors import ConfigError, DataError
 from malmoi.data.documents import Conversation, Document, Text
 from malmoi.data.files import COMPRESSIONS, FORMATS, OnBadBytes, Row, data_format, find_files, read_rows
 from malmoi.data.sources import SourceConfig, read_documents
-from malmoi.text.microscope.borders import Analysed, read_analysed
+from malmoi.text.microscope.analysed import Analysed, read_analysed
 from malmoi.text.microscope.genre import Genre, Sampler
 
 PIECE_CHARACTERS = 2_000

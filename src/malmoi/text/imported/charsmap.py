@@ -1,27 +1,17 @@
-"""SentencePiece's table of replacements, compiled into a double array, as normalisers of the `tokenizers` library.
+"""SentencePiece's table of replacements, compiled into a double array: which characters become which.
 
-That library can read the table itself ("Precompiled"), but not as SentencePiece does: it looks at one character after
-the other, so that 한 in three jamo stays three, and in a cluster of less than six bytes it drops all but the first.
-The tables in use are NFKC with exceptions, so here they become NFKC with exceptions. Read next: sentencepiece.py.
+    a model's bytes -> CHARSMAP -> replacements.py
+
+Read next: replacements.py, which makes normalisers of it.
 """
 
-import base64
-import re
 import sys
-import unicodedata
 from array import array
-from collections import defaultdict
 from collections.abc import Iterator
 
-from tokenizers import normalizers
-
 from malmoi.core.errors import TokenizerError
-from malmoi.text.imported.content import Part, replace
 
-_MAX_EXCEPTIONS = 64
 _MAX_VALUE_BYTES = 256  # the longest in use, that of U+FDFA, has 33
-_PLACES = [chr(code) for code in range(0xFDD0, 0xFDF0)]
-"""What stands for a character while the others are changed: Unicode keeps these free for such use in a program."""
 
 
 class CharsMap:
@@ -37,14 +27,14 @@ class CharsMap:
     def __init__(self, data: bytes) -> None:
         size = int.from_bytes(data[:4], "little")
         if size % 4 or not 4 <= size <= len(data) - 4:
-            raise _broken()
+            raise broken()
         self._units = array("I", data[4 : 4 + size])
         if sys.byteorder == "big":
             self._units.byteswap()
         self._texts = data[4 + size :]
         # The `tokenizers` library follows the units without a look, and panics outside of the array.
         if not (self._texts.endswith(b"\0") and all(map(self._is_inside, range(len(self._units))))):
-            raise _broken()
+            raise broken()
 
     def find(self, key: str) -> str | None:
         """Return what `key` as a whole is replaced by; None if there is no rule for it."""
@@ -84,72 +74,15 @@ class CharsMap:
         start = self._units[self._children(node)] & 0x7FFF_FFFF
         end = self._texts.find(b"\0", start, start + _MAX_VALUE_BYTES)
         if end < 0:
-            raise _broken()
+            raise broken()
         try:
             return self._texts[start:end].decode()
         except UnicodeDecodeError:
-            raise _broken() from None
+            raise broken() from None
 
     def _children(self, node: int) -> int:
         unit = self._units[node]
         return node ^ (unit >> 10 << ((unit & 0x200) >> 6))
-
-
-def normalizers_of(data: bytes, name: str) -> list[Part]:
-    """Return the steps that do what a compiled table does; `name` is what its file calls it.
-
-    Equal to SentencePiece for every character, and for letters and syllables in NFC or NFD. Our difference: what
-    follows a character that was replaced or composed already (ﬁ + ◌́, 가 + ᆨ) may be composed with it here, as Unicode
-    says, and is not there; and some rare letters (Cherokee, where case is folded) lose a mark that no letter is
-    composed with.
-
-    Raises:
-        TokenizerError: the table is broken, or not one of SentencePiece's own.
-    """
-    if not data:
-        return []
-    table = CharsMap(data)
-    if name == "user_defined" or table.find("①") != "1":
-        raise TokenizerError(
-            f"its table of replacements ({name or 'unnamed'}) is none of nmt_nfkc, nfkc, nmt_nfkc_cf and nfkc_cf, and "
-            "no tokenizer.json can hold another. Take the tokenizer.json of the same model."
-        )
-    kinds = ["NFKC", "Lowercase", "NFKC"] if table.find("A") == "a" else ["NFKC"]
-    replaced, kept = _exceptions(
-        table, normalizers.Sequence([getattr(normalizers, kind)() for kind in kinds])
-    )
-    if len(replaced) > _MAX_EXCEPTIONS or len(kept) > len(_PLACES):
-        raise _broken()
-    places = dict(zip(kept, _PLACES, strict=False))
-    return [
-        *(replace(character, place) for character, place in places.items()),
-        *(replace(f"[{re.escape(keys)}]", value, is_regex=True) for value, keys in replaced.items()),
-        *({"type": kind} for kind in kinds),
-        # What is left for it are characters of four bytes, with which the library makes no mistake, and rare letters.
-        {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(data).decode()},
-        *(replace(place, character) for character, place in places.items()),
-    ]
-
-
-def _exceptions(table: CharsMap, standard: normalizers.Normalizer) -> tuple[dict[str, str], list[str]]:
-    """Characters of at most three bytes of which the standard steps make something else than the table does.
-
-    Returns for each replacement the characters that become it, and the characters that stay.
-    """
-    replaced: dict[str, str] = defaultdict(str)
-    kept: list[str] = []
-    rules = dict(table.characters())
-    for code in (*range(1, 0xD800), *range(0xE000, 0x10000)):
-        character = chr(code)
-        value, usual = rules.get(character, character), standard.normalize_str(character)
-        is_left = unicodedata.category(character).startswith("L") and rules.get(usual, usual) == value
-        if usual == value or is_left:
-            continue
-        if value == character:
-            kept.append(character)
-        else:
-            replaced[value] += character
-    return replaced, kept
 
 
 def _length(key: bytes) -> int:
@@ -157,7 +90,8 @@ def _length(key: bytes) -> int:
     return 1 + sum(key[:1] >= first for first in (b"\xc2", b"\xe0", b"\xf0"))
 
 
-def _broken() -> TokenizerError:
+def broken() -> TokenizerError:
+    """The error for a table that no trainer has written."""
     return TokenizerError(
         "not a SentencePiece model: its table of replacements is broken. Fetch the file again."
     )

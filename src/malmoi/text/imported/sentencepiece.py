@@ -6,7 +6,7 @@ A whole text is one sequence: it is normalised, its spaces become ▁, and piece
 
 What a tokenizer.json cannot say of that is refused. Our difference: where two cuts of a Unigram are equally likely, as
 in a run of one letter, rounding decides, and the `tokenizers` library rounds less. Read model_file.py before,
-charsmap.py and merging.py after.
+replacements.py and merging.py after.
 """
 
 import json
@@ -17,10 +17,10 @@ from pathlib import Path
 import tokenizers
 
 from malmoi.core.errors import TokenizerError
-from malmoi.text.imported.charsmap import normalizers_of
 from malmoi.text.imported.content import Converted, Part, assemble, bpe, replace, sequence, split
 from malmoi.text.imported.merging import merges_of_pieces, unreached
 from malmoi.text.imported.model_file import Kind, ModelFile, read_model_file
+from malmoi.text.imported.replacements import normalizers_of
 
 _SPACE = "▁"
 _BYTE_CUTS = (r"<(?=0x\h\h>)", r"<0(?=x\h\h>)", r"<0x(?=\h\h>)", r"<0x\h(?=\h>)", r"<0x\h\h(?=>)")

@@ -2,6 +2,7 @@
 
     genre.py       texts -> a sample of a stated size, the same for every tokenizer
     counts.py      a sample -> tokens a syllable, an eojeol; NFD; partial tokens; Korean against English
+    analysed.py    a text with the borders of its morphemes, from a treebank or an analyser
     borders.py     borders of tokens against borders of morphemes
     prices.py      tokens a syllable -> won and dollars, by prices.toml, which is yours to replace
     measures.py    the figures of a sample, their titles, and which end of each is good

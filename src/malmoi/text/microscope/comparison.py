@@ -12,7 +12,8 @@ from functools import cached_property, reduce
 from operator import add
 
 from malmoi.text.hangul import num_syllables
-from malmoi.text.microscope.borders import Agreement, Analysed, agree
+from malmoi.text.microscope.analysed import Analysed
+from malmoi.text.microscope.borders import Agreement, agree
 from malmoi.text.microscope.counts import Counts, Coverage, PairCounts, count, count_pairs, cover
 from malmoi.text.microscope.genre import Genre
 from malmoi.text.microscope.prices import Bill, PriceTable

@@ -3,7 +3,7 @@
     genre.py -> COUNTS -> comparison.py
 
 Sums are kept and ratios are computed when asked for, so that counts of several genres add up. A token counts as often
-as it stands in the text. Read next: `borders.py`.
+as it stands in the text. Read next: `analysed.py`, `borders.py`.
 """
 
 import re

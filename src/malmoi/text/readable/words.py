@@ -65,7 +65,7 @@ class ReadableTokenizer:
         found = [
             (start, end, Word(text[start:end], token_id))
             for token_id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
-            # In a byte-level vocabulary the added token é may share its id with a byte of 退.
+            # The model may make an added token's id of other text: that of カ, of ｶ in NFKC.
             if token_id in self._added and self._added[token_id] in text[start:end]
         ]
         between = zip(
