@@ -6,7 +6,17 @@ from typing import Any
 import pytest
 
 from malmoi.engine import Engine, SamplingParams
-from malmoi.llm import LLM, Completion, TextStream, Timings, TokenLogprob, Usage
+from malmoi.llm import (
+    LLM,
+    ChatPrompt,
+    Completion,
+    Delta,
+    DeltaStream,
+    TextStream,
+    Timings,
+    TokenLogprob,
+    Usage,
+)
 from malmoi.media.sources import MediaSource
 from malmoi.testing.models import tiny_llama
 
@@ -16,6 +26,8 @@ class ParrotLLM(LLM):
 
     def __init__(self, answers: Sequence[Sequence[str] | Exception]) -> None:
         self.answers = list(answers)
+        self.thoughts: list[str] = []
+        self.asked: list[ChatPrompt] = []
         self.heard: list[tuple[object, SamplingParams]] = []
         self.seen: list[tuple[Sequence[MediaSource], Sequence[MediaSource]]] = []
         self.default_params = SamplingParams(top_k=7)
@@ -37,6 +49,18 @@ class ParrotLLM(LLM):
         if isinstance(answer, Exception):
             raise answer
         return TextStream(self._say(answer, params))
+
+    def deltas(self, prompt: ChatPrompt, params: SamplingParams | None = None) -> DeltaStream:
+        self.asked.append(prompt)
+        stream = self.stream(prompt.messages, params)
+
+        def said() -> Generator[Delta, None, Completion]:
+            yield from (Delta("", thought=thought) for thought in self.thoughts)
+            for piece in stream:
+                yield Delta(piece)
+            return stream.completion
+
+        return DeltaStream(said())
 
     def _say(self, whole: Sequence[str], params: SamplingParams) -> Generator[str, None, Completion]:
         answer = whole[: params.max_tokens]

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -13,7 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from malmoi.cli.chat import chat
+from malmoi.cli.thoughts import ThoughtView
 from malmoi.core.errors import DataError, RequestError
+from malmoi.llm import Delta
 
 from .conftest import ParrotLLM
 
@@ -39,6 +42,35 @@ def test_an_answer_that_was_cut_off_says_so_beside_the_answer(parrot: ParrotLLM)
 def test_a_wrong_parameter_is_refused_before_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("malmoi.llm.load", lambda _model, **_options: pytest.fail("was loaded"))
     assert isinstance(run("안녕?", "--top-p", "2").exception, RequestError)
+
+
+def test_a_thought_is_no_part_of_an_answer_outside_of_a_terminal(parrot: ParrotLLM) -> None:
+    parrot.thoughts = ["음…"]
+    assert run("안녕?").stdout == "안녕하세요.\n"
+    assert run(stdin="하나\n".encode()).stdout == "네, 좋아요.\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "thinks", "budget"),
+    [((), None, None), (("--think", "--thought-budget", "64"), True, 64), (("--no-think",), False, None)],
+)
+def test_the_model_is_told_whether_and_how_long_to_think(
+    parrot: ParrotLLM, args: tuple[str, ...], thinks: bool | None, budget: int | None
+) -> None:
+    run("안녕?", *args)
+    [prompt] = parrot.asked
+    assert (prompt.thinks, prompt.thought_budget) == (thinks, budget)
+
+
+def test_a_thought_is_shown_dimmed_above_the_answer_or_folded(capsys: pytest.CaptureFixture[str]) -> None:
+    deltas = [Delta("", thought="음"), Delta("", thought="…"), Delta("네"), Delta("!", finish_reason="stop")]
+    shown, folded = ThoughtView(is_folded=False), ThoughtView(is_folded=True)
+    for delta in deltas:
+        shown.show(delta)
+    assert capsys.readouterr().out == "음…\n\n네!"  # without a terminal there is nothing to dim by
+    for delta in deltas:
+        folded.show(delta)
+    assert re.fullmatch(r"\(thought for 0\.\d s; 0\.\d초 생각했습니다\)\n네!", capsys.readouterr().out)
 
 
 def test_a_dash_reads_the_question_from_standard_input(parrot: ParrotLLM) -> None:
@@ -86,13 +118,14 @@ class Slow(malmoi.llm.LLM):
     def __init__(self):
         self.default_params = malmoi.SamplingParams()
         self.model = tiny_llama()
-    def stream(self, messages, params):
-        return malmoi.llm.TextStream(self.count(messages))
+    def deltas(self, prompt, params):
+        return malmoi.llm.DeltaStream(self.count(prompt.messages))
     def count(self, messages):
-        yield "들었어요:" + messages[-1]["content"]
+        yield malmoi.llm.Delta("", thought="들어보자")
+        yield malmoi.llm.Delta("들었어요:" + messages[-1]["content"])
         for count in range(600):
             time.sleep(0.05)
-            yield f" {count}"
+            yield malmoi.llm.Delta(f" {count}")
 
 malmoi.llm.load = lambda model, **options: Slow()
 main(["chat"])
@@ -145,6 +178,7 @@ def terminal() -> Iterator[Terminal]:
 def test_in_a_terminal_ctrl_c_stops_the_answer_and_ctrl_d_leaves(terminal: Terminal) -> None:
     terminal.wait_for(Terminal.PROMPT)
     terminal.type("한글 입력ㅋ\x7f\r")  # with a slip, and the backspace that mends it
+    terminal.wait_for("들어보자")
     terminal.wait_for("들었어요:한글 입력 0")
     terminal.type("\x03")
     terminal.wait_for(Terminal.PROMPT)

@@ -18,6 +18,10 @@ def conversation(parrot: ParrotLLM) -> Conversation:
     return Conversation(parrot, SamplingParams(), system="존댓말로 답해요.")
 
 
+def answer(conversation: Conversation, question: str) -> str:
+    return "".join(delta.text for delta in conversation.ask(question))
+
+
 def roles(conversation: Conversation) -> list[str]:
     return [message["role"] for message in conversation.messages]
 
@@ -25,8 +29,8 @@ def roles(conversation: Conversation) -> list[str]:
 def test_the_model_hears_the_whole_conversation_each_time(
     conversation: Conversation, parrot: ParrotLLM
 ) -> None:
-    assert "".join(conversation.ask("안녕?")) == "안녕하세요."
-    "".join(conversation.ask("날씨 좋지?"))
+    assert answer(conversation, "안녕?") == "안녕하세요."
+    answer(conversation, "날씨 좋지?")
     heard, _params = parrot.heard[1]
     assert heard == [
         {"role": "system", "content": "존댓말로 답해요."},
@@ -48,7 +52,7 @@ def test_a_question_that_fails_is_taken_back(conversation: Conversation, parrot:
     with pytest.raises(RequestError):
         list(conversation.ask("긴 글"))
     assert conversation.turns == []
-    assert "".join(conversation.ask("다시")) == "네, 좋아요."
+    assert answer(conversation, "다시") == "네, 좋아요."
 
 
 def test_undo_takes_back_one_question_and_its_answer(conversation: Conversation) -> None:

@@ -48,7 +48,16 @@ def test_json_is_one_line_with_all_of_the_completion(parrot: ParrotLLM) -> None:
         "logprobs": None,
         "prompt_logprobs": None,
         "siblings": [],
-        "usage": {"prompt_tokens": 3, "completion_tokens": 1, "cached_tokens": 0, "total_tokens": 4},
+        "thought": "",
+        "tool_calls": [],
+        "stop": None,
+        "usage": {
+            "prompt_tokens": 3,
+            "completion_tokens": 1,
+            "cached_tokens": 0,
+            "thought_tokens": 0,
+            "total_tokens": 4,
+        },
         "timings": {"token_times": [0.25]},
     }
 

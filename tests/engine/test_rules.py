@@ -10,7 +10,7 @@ from torch import Tensor
 from malmoi.core.errors import RequestError
 from malmoi.engine import Engine, Generation, LogitsRule, Request, SamplingParams
 from malmoi.engine.request import Failure
-from malmoi.engine.rules import AllOf
+from malmoi.engine.rules import AllOf, AnyOf
 from malmoi.engine.sampling import sample
 from malmoi.testing.models import VOCAB_SIZE, tiny_llama
 
@@ -149,3 +149,16 @@ def test_each_of_several_answers_to_one_request_goes_by_the_rule_from_its_beginn
     answers = [first.tokens, *(sibling.tokens for sibling in first.siblings)]
     assert all(map(climbs, answers))
     assert len({tuple(tokens) for tokens in answers}) == 3
+
+
+def test_any_of_several_rules_is_enough_and_one_that_is_stuck_is_asked_no_more() -> None:
+    either = AnyOf([Steps(1, dead_end=3), Steps(2, last=100)])
+    assert [token for token in range(VOCAB_SIZE) if either.allowed()[token]] == [1, 101, 102]
+    before = either.copy()
+    for token in (1, 2, 3):
+        either.advance(token)
+    assert [token for token in range(VOCAB_SIZE) if either.allowed()[token]] == [4, 5]
+    assert [token for token in range(VOCAB_SIZE) if before.allowed()[token]] == [1, 101, 102]
+    assert AnyOf([Steps(), Anything()]).allowed() is None
+    with pytest.raises(RequestError, match="nothing larger"):
+        AnyOf([Steps(last=VOCAB_SIZE), Steps(last=VOCAB_SIZE)]).allowed()

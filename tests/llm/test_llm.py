@@ -218,6 +218,35 @@ def test_a_text_that_goes_on_keeps_the_space_before_its_next_word_and_an_answer_
         assert b"".join(entry.bytes for entry in completion.logprobs[:2]).decode() == expected
 
 
+def test_the_bytes_of_tokens_are_the_text_where_a_token_without_text_comes_first() -> None:
+    made = sentencepiece()
+    made.backend.add_special_tokens(["<s>", "</s>"])
+    made = Tokenizer(made.backend.to_str())
+    assert made.special_tokens == {"<s>": 0, "</s>": 1}
+    model = ScriptedModel([0, 0, 5, 4, 1], num_prompt=1, vocab_size=6)
+    llm = LLM(model, made, template=ChatTemplate("{{ messages[0].content }}"), stop_ids=[1])
+    completion = llm.chat([{"role": "user", "content": "▁"}], SamplingParams(temperature=0, logprobs=True))
+    assert completion.text == "말글"
+    assert completion.logprobs is not None
+    assert b"".join(entry.bytes for entry in completion.logprobs[2:4]).decode() == completion.text
+
+
+def test_the_stop_string_that_was_found_is_told() -> None:
+    llm = says("하나 둘 셋")
+    assert llm.generate("?", SamplingParams(temperature=0, stop=("셋", "둘"))).stop == "둘"
+    assert llm.generate("?", GREEDY).stop is None
+
+
+def test_what_each_step_adds_makes_up_the_completion() -> None:
+    llm = tiny_llm()
+    deltas = llm.deltas(HELLO, replace(SEEDED, logprobs=2))
+    steps = list(deltas)
+    assert deltas.completion == llm.chat(HELLO, replace(SEEDED, logprobs=2))
+    assert "".join(step.text for step in steps) == deltas.completion.text
+    assert [one for step in steps for one in step.logprobs] == deltas.completion.logprobs
+    assert [step.finish_reason for step in steps if step.finish_reason] == [deltas.completion.finish_reason]
+
+
 def test_default_params_are_used_when_none_are_given() -> None:
     llm = says("말모이")
     llm.default_params = SamplingParams(temperature=0, stop="모")

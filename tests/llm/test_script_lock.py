@@ -16,7 +16,7 @@ from torch import Tensor
 import malmoi
 from malmoi.core.errors import RequestError
 from malmoi.engine import LogitsRule, SamplingParams
-from malmoi.llm.rules import MOST_LOCKS, Rules
+from malmoi.llm.rules import MOST_LOCKS, Expected, Rules
 from malmoi.llm.script_lock import WORDS_GRANTED, ScriptLock
 from malmoi.testing.models import ScriptedModel, tiny_llama, tiny_llm
 from malmoi.testing.tokenizer import ByteTokenizer
@@ -228,7 +228,7 @@ def test_however_many_sets_of_scripts_are_asked_for_few_locks_are_kept() -> None
         : MOST_LOCKS + 4
     ]
     for script in scripts:
-        assert rules.rule(SamplingParams(script_lock=script), stop_ids=frozenset({0})) is not None
+        assert rules.rule(SamplingParams(script_lock=script), Expected(), stop_ids=frozenset({0}))
     assert list(rules._locks) == [frozenset({script}) for script in scripts[4:]]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from malmoi.core.errors import TemplateError
 from malmoi.text.chat import ChatTemplate, Rendered
@@ -17,6 +17,7 @@ from .formats import (
     CONTROL,
     FORMATS,
     assistant,
+    backend,
     call,
     result,
     source,
@@ -185,10 +186,35 @@ def test_the_default_format_takes_text_parts_and_nothing_else() -> None:
     for messages, message in (
         ([user([{"type": "image"}])], "list of parts of the type text"),
         ([user(None)], "content must be text"),
-        ([result("맑음")], "the role tool is unknown, use system, user or assistant"),
+        (
+            [{"role": "critic", "content": "음"}],
+            "the role critic is unknown, use system, user, assistant or tool",
+        ),
     ):
         with pytest.raises(TemplateError, match=message):
             default.render(messages, tokenizer())
+
+
+def test_the_default_format_shows_tools_calls_and_results_and_teaches_calls() -> None:
+    past = [
+        system("짧게."),
+        user("날씨?"),
+        call("weather", {"city": "서울"}),
+        result("맑음"),
+        assistant("맑아요."),
+    ]
+    rendered = ChatTemplate.default().render(past, tokenizer(), tools=[weather_tool("날씨")])
+    asked = '<tool_call>\n{"name": "weather", "arguments": {"city": "서울"}}\n</tool_call><|im_end|>'
+    assert taught(rendered.ids, rendered.loss_mask) == [asked, "맑아요.<|im_end|>"]
+    assert rendered.text.startswith("<|im_start|>system\n짧게.\n\n")
+    assert "<|im_start|>tool\n맑음<|im_end|>" in rendered.text
+    reference = PreTrainedTokenizerFast(
+        tokenizer_object=backend(), chat_template=ChatTemplate.default().sources["default"]
+    )
+    assert rendered.text == reference.apply_chat_template(past, tokenize=False, tools=[weather_tool("날씨")])
+    without = ChatTemplate.default().render(past[1:2], tokenizer(), tools=[weather_tool("날씨")])
+    assert without.text.startswith("<|im_start|>system\nThese functions")
+    assert "weather" in without.text.partition("<tools>")[2]
 
 
 # Files

@@ -2,7 +2,7 @@
 
 In a terminal the line editor (prompt_toolkit) handles Korean input; Ctrl-C stops the answer, not the
 program. Through a pipe every line of standard input is a question, and answers are all that is written.
-Read next: `conversation.py`, what is kept; `slash.py`, the commands.
+Read next: `conversation.py`, what is kept; `slash.py`, the commands; `thoughts.py`.
 """
 
 import signal
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -24,15 +25,28 @@ from malmoi.core.errors import MalmoiError
 
 if TYPE_CHECKING:
     from malmoi.cli.conversation import Conversation
+    from malmoi.cli.thoughts import AnswerView
 
 
 @click.command(cls=GeneratingCommand, short_help="Talk with a model. 모델과 이야기합니다.")
 @click.argument("prompt", required=False)
 @click.option("--system", default="", metavar="TEXT", help="What the model is told before the conversation.")
+@click.option("--think/--no-think", "thinks", default=None, help="Think before answering, or do not.")
+@click.option(
+    "--thought-budget", type=click.IntRange(min=0), metavar="N", help="At most so many tokens of thought."
+)
+@click.option("--hide-thought", is_flag=True, help="Say how long it thought, instead of what.")
 @sampling_options
 @engine_options
 def chat(
-    prompt: str | None, system: str, model: str | None, settings: EngineSettings, **options: Any
+    prompt: str | None,
+    system: str,
+    thinks: bool | None,
+    thought_budget: int | None,
+    hide_thought: bool,
+    model: str | None,
+    settings: EngineSettings,
+    **options: Any,
 ) -> None:
     """Talk with a model. 모델과 이야기합니다.
 
@@ -42,6 +56,7 @@ def chat(
     """
     from malmoi.cli.conversation import Conversation
     from malmoi.cli.loading import load_llm
+    from malmoi.cli.thoughts import AnswerView, ThoughtView
 
     changes = sampling_changes(**options)
     question = None if prompt is None else read_argument_or_stdin(prompt)
@@ -49,39 +64,48 @@ def chat(
     if in_terminal:  # before the model is there: loading takes a while
         click.echo("말모이 Malmoi. /help: 도움말. Ctrl-C: 답 멈춤, stop. Ctrl-D: 나가기, leave.")
     llm = load_llm(model, settings)
-    conversation = Conversation(llm, replace(llm.default_params, **changes), system=system)
+    conversation = Conversation(
+        llm,
+        replace(llm.default_params, **changes),
+        system=system,
+        thinks=thinks,
+        thought_budget=thought_budget,
+    )
+    view = partial(ThoughtView, is_folded=hide_thought) if sys.stdout.isatty() else AnswerView
     if question is not None:
-        _answer(conversation, question)
+        _answer(conversation, question, view())
         return
     lines, take = (_typed_lines(), _take_forgivingly) if in_terminal else (stdin_lines(), _take)
     with suppress(EOFError):  # /exit
         for line in filter(str.strip, lines):
-            take(conversation, line)
+            take(conversation, line, view())
 
 
-def _take_forgivingly(conversation: "Conversation", line: str) -> None:
+def _take_forgivingly(conversation: "Conversation", line: str, view: "AnswerView") -> None:
     """Take a line as a person's: a mistake is told and Ctrl-C stops the answer; the conversation goes on."""
     try:
         with _ctrl_c_as_event() as stop:
-            _take(conversation, line, stop)
+            _take(conversation, line, view, stop)
     except MalmoiError as error:
         show_error(error)
 
 
-def _take(conversation: "Conversation", line: str, stop: Event | None = None) -> None:
+def _take(conversation: "Conversation", line: str, view: "AnswerView", stop: Event | None = None) -> None:
     from malmoi.cli.slash import run_command
 
     if line.startswith("/"):
         click.secho(run_command(conversation, line), dim=True)
     else:
-        _answer(conversation, line, stop)
+        _answer(conversation, line, view, stop)
 
 
-def _answer(conversation: "Conversation", question: str, stop: Event | None = None) -> None:
-    """Print the answer as it comes, at most until `stop` is set."""
-    with closing(conversation.ask(question)) as pieces:
-        for piece in pieces:
-            print(piece, end="", flush=True)
+def _answer(
+    conversation: "Conversation", question: str, view: "AnswerView", stop: Event | None = None
+) -> None:
+    """Show the answer as it comes, at most until `stop` is set."""
+    with closing(conversation.ask(question)) as deltas:
+        for delta in deltas:
+            view.show(delta)
             if stop is not None and stop.is_set():
                 break
     print(flush=True)

@@ -7,19 +7,29 @@ from collections.abc import Generator
 from contextlib import closing
 
 from malmoi.engine import SamplingParams
-from malmoi.llm import LLM, Completion
+from malmoi.llm import LLM, ChatPrompt, Completion, Delta
 
 
 class Conversation:
     """Turns that grow by a question and an answer at a time, and what the next answer depends on besides.
 
-    `last` is the completion of the last answer, None before it and where it was cut short.
+    `last` is the completion of the last answer, None before it and where it was cut short. `thinks` and
+    `thought_budget` are those of `ChatPrompt`.
     """
 
-    def __init__(self, llm: LLM, params: SamplingParams, *, system: str = "") -> None:
+    def __init__(
+        self,
+        llm: LLM,
+        params: SamplingParams,
+        *,
+        system: str = "",
+        thinks: bool | None = None,
+        thought_budget: int | None = None,
+    ) -> None:
         self.llm = llm
         self.params = params
         self.system = system
+        self.thinks, self.thought_budget = thinks, thought_budget
         self.turns: list[dict[str, str]] = []
         self.last: Completion | None = None
 
@@ -28,24 +38,28 @@ class Conversation:
         """All messages in the OpenAI shape, the system message first if there is one."""
         return [{"role": "system", "content": self.system}, *self.turns] if self.system else self.turns[:]
 
-    def ask(self, question: str) -> Generator[str]:
-        """Yield the answer in pieces. Mutates `turns`: question and answer are added; and `last`.
+    def ask(self, question: str) -> Generator[Delta]:
+        """Yield the answer as it comes. Mutates `turns`: question and answer are added; and `last`.
 
         An answer cut short by closing the iterator stays as far as it got, and `last` is None. A question that
-        got no answer at all, because of an error for one, is taken back.
+        got no answer at all, because of an error for one, is taken back. What was thought is kept beside the answer:
+        the chat format says whether the model is shown it again.
         """
         self.turns.append({"role": "user", "content": question})
         self.last = None
-        answer = ""
+        answer = thought = ""
+        prompt = ChatPrompt(messages=self.messages, thinks=self.thinks, thought_budget=self.thought_budget)
         try:
-            with closing(self.llm.stream(self.messages, self.params)) as stream:
-                for piece in stream:
-                    answer += piece
-                    yield piece
+            with closing(self.llm.deltas(prompt, self.params)) as stream:
+                for delta in stream:
+                    answer += delta.text
+                    thought += delta.thought
+                    yield delta
                 self.last = stream.completion
         finally:
             if answer:
-                self.turns.append({"role": "assistant", "content": answer})
+                thoughts = {"reasoning_content": thought} if thought else {}
+                self.turns.append({"role": "assistant", "content": answer} | thoughts)
             else:
                 self.turns.pop()
 

@@ -167,25 +167,6 @@ def count(number: float) -> str:
     return f"{number:,.0f}"
 
 
-def memory(num_bytes: float) -> str:
-    """Bytes in binary units.
-
-    >>> memory(16_060_522_496), memory(4096)
-    ('15.0 GiB', '4.00 KiB')
-    """
-    for power, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
-        if num_bytes >= 1024**power:
-            scaled = num_bytes / 1024**power
-            return (
-                f"{scaled:.2f} {unit}"
-                if scaled < 10
-                else f"{scaled:,.1f} {unit}"
-                if scaled < 100
-                else f"{scaled:,.0f} {unit}"
-            )
-    return f"{num_bytes:,.0f} B"
-
-
 def operations(flops: float) -> str:
     """Floating-point operations.
 

@@ -13,7 +13,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from malmoi.cli.inspection import Inspection, count, memory, operations
+from malmoi.cli.inspection import Inspection, count, operations
+from malmoi.core.quantities import memory
 from malmoi.models.diagram import Column, Layers, Part
 
 WIDTH = 78

@@ -3,7 +3,8 @@
 A forward pass allocates and frees the same tensors over and over. The C library of Linux returns large pieces at
 once, and the kernel then hands out every page of the next one anew, zeroed: a third of the time of a long prompt. The
 price is memory: kept pieces do not always fit the next step, so a process grows, by up to half where it was measured.
-Place in the flow: the engine asks for it where its caller does. Read next: `engine/engine.py`.
+Place in the flow: the engine asks for it where its caller does, and a server gives back what a model has left. Read
+next: `engine/engine.py`.
 """
 
 import ctypes
@@ -21,13 +22,28 @@ def keep_freed_memory() -> bool:
 
     For the whole process, and for good. With other libraries than glibc nothing is changed.
 
+    >>> import platform
     >>> keep_freed_memory() == (sys.platform == "linux" and "glibc" in platform.libc_ver())
     True
     """
-    if sys.platform != "linux":
-        return False
-    library = ctypes.CDLL(None)
-    if not hasattr(library, "gnu_get_libc_version"):
-        return False
+    library = _glibc()
     settings = ((M_MMAP_THRESHOLD, LARGEST_KEPT), (M_TRIM_THRESHOLD, KEPT_IN_ALL))
-    return all(library.mallopt(name, value) for name, value in settings)
+    return library is not None and all(library.mallopt(name, value) for name, value in settings)
+
+
+def give_back_freed_memory() -> None:
+    """Hand what this process has freed and still keeps to the system: after something large has gone for good.
+
+    With other libraries than glibc nothing happens.
+    """
+    if (library := _glibc()) is not None:
+        library.malloc_trim(0)
+
+
+@cache
+def _glibc() -> ctypes.CDLL | None:
+    """The C library of this process, if it is glibc."""
+    if sys.platform != "linux":
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "gnu_get_libc_version") else None

@@ -38,6 +38,10 @@ class DraftModel(Drafter):
             )
         self.num_tokens, self.vocab_size = num_tokens, model.vocab_size
 
+    @property
+    def num_bytes(self) -> int:
+        return self._engine.num_bytes
+
     def propose(self, limits: Mapping[Generation, int]) -> dict[Generation, list[int]]:
         scheduler, twins = self._engine.scheduler, {}
         for generation, limit in limits.items():

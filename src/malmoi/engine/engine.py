@@ -8,6 +8,7 @@ Read next: `malmoi/llm/`, which puts text around it.
 import time
 from collections.abc import Generator, Iterable, Sequence
 
+from malmoi.budget import weight_bytes
 from malmoi.core.errors import ConfigError, RequestError
 from malmoi.core.memory import keep_freed_memory
 from malmoi.engine.groups import Group, Kind, num_blocks_held
@@ -165,6 +166,12 @@ class Engine:
         if self.trial is not None and plan.counts and is_decoding:
             num_tokens = len(plan.counts) + self.drafts.num_accepted - num_accepted
             self.trial.note(time.perf_counter() - begin, num_tokens)
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the weights and of the cache, used or not, and of a model that guesses; a step takes more."""
+        of_cache = sum(pool.num_bytes for pool in self.runner.pools)
+        return weight_bytes(self.model) + of_cache + (0 if self.drafter is None else self.drafter.num_bytes)
 
     @property
     def drafts(self) -> DraftCounts:

@@ -24,7 +24,7 @@ def extend_keys(keys: list[bytes], request: Request, ids: Sequence[int], *, bloc
     >>> len(keys), keys[0] == longer[0], keys[1] == longer[1]
     (2, True, False)
     """
-    parent = keys[-1] if keys else _digest(request.salt.encode())
+    parent = keys[-1] if keys else _digest(request.salt.encode("utf-8", "surrogatepass"))
     for start in range(len(keys) * block_size, len(ids) - block_size + 1, block_size):
         end = start + block_size
         content = [parent, array("q", ids[start:end]).tobytes()]

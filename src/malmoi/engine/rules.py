@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from malmoi.core.errors import RequestError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -72,3 +74,34 @@ class AllOf(LogitsRule):
 
     def copy(self) -> "AllOf":
         return AllOf(rule.copy() for rule in self._rules)
+
+
+class AnyOf(LogitsRule):
+    """What one of several rules allows; one that has had no way on is asked no more."""
+
+    def __init__(self, rules: Iterable[LogitsRule]) -> None:
+        self._rules = tuple(rules)
+
+    def allowed(self) -> "Tensor | None":
+        masks, problem = [], None
+        for rule in self._rules:
+            try:
+                masks.append(rule.allowed())
+            except RequestError as error:
+                problem = error
+        if not masks:
+            assert problem is not None, "there are rules"
+            raise problem
+        together: Tensor | None = None
+        for mask in masks:
+            if mask is None:
+                return None
+            together = mask if together is None else together | mask
+        return together
+
+    def advance(self, token: int) -> None:
+        for rule in self._rules:
+            rule.advance(token)
+
+    def copy(self) -> "AnyOf":
+        return AnyOf(rule.copy() for rule in self._rules)

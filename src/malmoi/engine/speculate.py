@@ -26,10 +26,14 @@ class Drafter(ABC):
     any penalty, rule and seed. For a sure guess (q(x) = 1) both accept with probability p(x). Of a model that guesses,
     who draws by the same numbers agrees often, at most as often as theirs, which is best possible.
 
-    `vocab_size` is that of the model that guesses, None if there is none.
+    `vocab_size` is that of the model that guesses, None if there is none; `num_bytes` what it takes, with its cache.
     """
 
     vocab_size: int | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        return 0
 
     @abstractmethod
     def propose(self, limits: Mapping[Generation, int]) -> Mapping[Generation, Sequence[int]]:

@@ -1,9 +1,9 @@
 """Ids back into text, as they come: an `Answer` reads all that was generated for a request.
 
-    engine -> Progress -> ANSWER -> a READER for each of its texts -> DecodeStream -> StopStrings -> pieces, Completion
+    engine -> Progress -> ANSWER -> a READER for each of its texts -> Spelling -> MessageReader -> deltas, Completion
 
 It waits for nothing: who waits, and how, is the business of `stream.py`, by stepping an engine, and of `async_llm.py`,
-in an event loop. Read next: `stop.py`; `malmoi/text/stream.py`.
+in an event loop. Read next: `message.py`; `malmoi/text/stream.py`.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,8 +15,7 @@ from malmoi.engine.progress import Progress
 from malmoi.engine.request import FinishReason
 from malmoi.llm.completion import CallDelta, Completion, FinishedBy, Timings, TokenLogprob, Usage
 from malmoi.llm.request_builder import TextRequest
-from malmoi.llm.stop import StopStrings
-from malmoi.text.stream import DecodeStream
+from malmoi.text.stream import Spelling
 from malmoi.text.tokenizer import Tokenizer
 
 
@@ -68,54 +67,72 @@ class Answer:
 
 
 class Reader:
-    """One generation, read as it grows: its text up to a stop string, and its numbers. Arguments as for `Answer`."""
+    """One generation, read as it grows: what it thinks, says and calls, and its numbers. Arguments as for `Answer`."""
 
     def __init__(
         self, asked: TextRequest, tokenizer: Tokenizer, *, abort: Callable[[Generation], None]
     ) -> None:
-        self.is_finished = False
-        self._tokenizer, self._abort, self._at_start = tokenizer, abort, asked.at_start
-        self._stream = DecodeStream(tokenizer, at_start=asked.at_start)
-        self._stops = StopStrings(asked.stop_strings)
+        self._tokenizer, self._abort, self._budget = tokenizer, abort, asked.expected.thought_budget
+        self._spelling = Spelling(tokenizer, shown=asked.expected.shown, at_start=asked.at_start)
+        self._message = asked.reader(is_composing=tokenizer.is_composing)
+        for token in asked.beginning:  # it was told already, but for what it has held back
+            self._message.push(self._spell(token))
+        self._first = None if asked.at_start and not asked.beginning else -1
+        self._num_thought_before = self._message.thoughts.num_tokens + self._message.thoughts.num_open
+        self._num_calls_before = self._message.num_whole
         self._text: list[str] = []
+        self._thought: list[str] = []
         self._num_read = 0
         self._generation: Generation | None = None
         self._finish_reason: FinishReason | None = None
+        self.is_finished = False
 
     def read(self, news: Progress) -> Delta:
-        """Take what came; return what became certain. At a stop string, ends the generation."""
+        """Take what came; return what became certain. Where the text ends before its generation, ends that."""
         if self.is_finished:  # the others have news
             return Delta("")
         num_before = self._num_read
         self._generation, choices, self._finish_reason = news
         pieces = []
         for number, choice in enumerate(choices, start=1):
-            is_stop_token = number == len(choices) and self._finish_reason == "stop"
-            pieces.append(self._stops.push("" if is_stop_token else self._decode(choice)))
-            self._num_read += 1
-            if self._stops.is_found:
+            if self._message.is_over:
                 break
+            if number < len(choices) or self._finish_reason != "stop":
+                spelled = self._spell(choice.token)
+                if self._first is None and spelled:
+                    self._first = self._num_read
+                pieces.append(self._message.push(spelled))
+            self._num_read += 1
         if self._finish_reason is not None:
-            pieces.append(self._stops.push(self._stream.finish()))
-            pieces.append(self._stops.finish())
-        if self._stops.is_found:
+            pieces.append(self._message.finish())
+        if self._message.is_over:
             self._abort(self._generation)
-        self.is_finished = self._stops.is_found or self._finish_reason is not None
-        self._text += pieces
-        new = range(num_before, self._num_read)
-        return Delta("".join(pieces), self._logprobs(new), self._ended_by if self.is_finished else None)
+        self.is_finished = self._message.is_over or self._finish_reason is not None
+        text, thought = "".join(piece.text for piece in pieces), "".join(piece.thought for piece in pieces)
+        self._text.append(text)
+        self._thought.append(thought)
+        return Delta(
+            text,
+            self._logprobs(range(num_before, self._num_read)),
+            self._ended_by if self.is_finished else None,
+            thought,
+            [call for piece in pieces for call in piece.calls],
+        )
 
     def completion(self) -> Completion:
         """What was read, once `is_finished`. Raises RequestError if it ended because no token could be chosen."""
         generation, num_tokens = self._generation, self._num_read
         assert generation is not None, "it has come to its end"
-        if not self._stops.is_found:  # else it has come to its end before
+        if not self._message.is_over:  # else it has come to its end before
             generation.raise_if_failed()
         request, params = generation.request, generation.request.params
         return Completion(
             text="".join(self._text),
+            thought="".join(self._thought),
+            tool_calls=tuple(self._message.calls[self._num_calls_before :]),
             tokens=generation.tokens[:num_tokens],
             finish_reason=self._ended_by,
+            stop=self._message.stop,
             logprobs=None if params.logprobs is False else self._logprobs(range(num_tokens)),
             prompt_logprobs=None
             if params.prompt_logprobs is False
@@ -124,27 +141,33 @@ class Reader:
                 prompt_tokens=len(request.source or ()) + len(request.tokens),
                 completion_tokens=num_tokens,
                 cached_tokens=generation.num_cached,
+                thought_tokens=max(0, self._num_thought - self._num_thought_before),
             ),
             timings=Timings(token_times=tuple(generation.token_times[:num_tokens])),
         )
 
     @property
+    def _num_thought(self) -> int:
+        """How many tokens were thought; what was forced to end that was not."""
+        num_tokens = self._message.thoughts.num_tokens
+        return num_tokens if self._budget is None else min(num_tokens, self._budget)
+
+    @property
     def _ended_by(self) -> FinishedBy:
-        return "length" if self._finish_reason == "length" and not self._stops.is_found else "stop"
+        if self._finish_reason == "length" and not self._message.is_over:
+            return "length"
+        return "tool_calls" if self._message.calls and self._message.stop is None else "stop"
 
     def _logprobs(self, places: range) -> list[TokenLogprob]:
         """Of the tokens that were generated, those at `places`; none if nobody asked for them."""
         generation = self._generation
         if generation is None or generation.request.params.logprobs is False:
             return []
-        return [
-            self._logprob(generation.choices[place], at_start=self._at_start and place == 0)
-            for place in places
-        ]
+        return [self._logprob(generation.choices[place], at_start=place == self._first) for place in places]
 
-    def _decode(self, choice: Choice) -> str:
-        is_text = choice.token < self._tokenizer.vocab_size  # a model's vocabulary is often rounded up
-        return self._stream.push(choice.token) if is_text else ""
+    def _spell(self, token: int) -> bytes:
+        is_text = token < self._tokenizer.vocab_size  # a model's vocabulary is often rounded up
+        return self._spelling.push(token) if is_text else b""
 
     def _logprob(self, choice: Choice, *, at_start: bool) -> TokenLogprob:
         def named(candidate: Candidate, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:

@@ -8,6 +8,7 @@ What asks and what reads is `LLM`'s, only the waiting is another. Read next: `en
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Self
@@ -18,7 +19,7 @@ from malmoi.llm.answer import Answer, Delta
 from malmoi.llm.completion import Completion
 from malmoi.llm.llm import LLM
 from malmoi.llm.media import Media
-from malmoi.llm.prompt import Prompt
+from malmoi.llm.prompt import ChatPrompt, Infill, Prompt
 from malmoi.llm.request_builder import TextRequest, check_messages, check_single
 from malmoi.llm.stream import require_completion
 from malmoi.media.sources import MediaSource
@@ -47,20 +48,22 @@ class AsyncLLM:
 
     async def generate(
         self,
-        prompt: str,
+        prompt: str | Infill,
         params: SamplingParams | None = None,
         *,
         images: Sequence[MediaSource] = (),
         audio: Sequence[MediaSource] = (),
     ) -> Completion:
-        """Go on with a text, or answer it: `LLM.generate`. For several texts there is `asyncio.gather`."""
-        if not isinstance(prompt, str):
+        """Go on with a text, fill its gap, or answer it: `LLM.generate`. For several there is `asyncio.gather`."""
+        if not isinstance(prompt, str | Infill):
             raise RequestError(
                 "generate takes a text. Messages go to chat, each of several texts to its own call."
             )
         return await self._complete(prompt, params, {"images": images, "audio": audio})
 
-    async def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Completion:
+    async def chat(
+        self, messages: Sequence[Message] | ChatPrompt, params: SamplingParams | None = None
+    ) -> Completion:
         """Answer a conversation: `LLM.chat`."""
         check_messages(messages)
         return await self._complete(messages, params)
@@ -82,15 +85,23 @@ class AsyncLLM:
         return AsyncTextStream(self._read(prompt, params, {"images": images, "audio": audio}))
 
     async def deltas(
-        self, prompt: Prompt, params: SamplingParams | None = None, media: Media = MappingProxyType({})
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None = None,
+        media: Media = MappingProxyType({}),
+        *,
+        priority: int = 0,
+        salt: str = "",
     ) -> AsyncGenerator[list[Delta] | Completion, None]:
         """Yield what each step adds to each text of an answer, and at last the completion: for servers.
 
         The first item adds nothing, and comes as soon as the request is accepted, however long its prompt is. Wrap it
         in `contextlib.aclosing`. Raises as `generate` and `chat` do, what is wrong with the request before that item.
+        `priority` and `salt` are the engine's (`Request`).
         """
         params = params or self.llm.default_params
-        asked = await asyncio.to_thread(partial(self._accepted, prompt, params, media))
+        accepted = partial(self._accepted, prompt, params, media, priority=priority, salt=salt)
+        asked = await asyncio.to_thread(accepted)
         yield [Delta("")] * params.n
         answer = Answer(asked, self.llm.tokenizer, abort=self._engine.abort)
         async with aclosing(self._engine.follow(asked.request)) as steps:
@@ -100,9 +111,12 @@ class AsyncLLM:
                     break
         yield await asyncio.to_thread(answer.completion)  # with logprobs it is long
 
-    def _accepted(self, prompt: Prompt, params: SamplingParams, media: Media) -> TextRequest:
+    def _accepted(
+        self, prompt: Prompt, params: SamplingParams, media: Media, *, priority: int, salt: str
+    ) -> TextRequest:
         """The request, if the engine would take it."""
         asked = self.llm.builder.build(prompt, params, media)
+        asked = replace(asked, request=replace(asked.request, priority=priority, salt=salt))
         self.llm.engine.check(asked.request)  # reads only: the engine's thread may be in a step
         return asked
 

@@ -7,7 +7,7 @@ each token by its bytes, so half a syllable is a step like any other. Read next:
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +18,18 @@ from torch import Tensor
 
 from malmoi.core.errors import RequestError
 from malmoi.engine import LogitsRule, SamplingParams
+from malmoi.text.controls import any_of
 from malmoi.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
+    from malmoi.llm.tools import Calling
+
 LONGEST_TEXT = 2**14
 """Characters of a regular expression or a grammar: the library's time grows with their square, here to 0.6 s."""
 
-_JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """As `json.dumps` writes. Free white space would let a model write it without end."""
 
 _SUBSCHEMA = {
@@ -64,7 +67,7 @@ class Grammars:
 
     def __init__(self, tokenizer: Tokenizer, *, vocab_size: int) -> None:
         self._tokenizer, self._vocab_size = tokenizer, vocab_size
-        self._vocabularies: dict[frozenset[int], LLTokenizer] = {}
+        self._vocabularies: dict[tuple[frozenset[int], frozenset[int]], LLTokenizer] = {}
 
     def rule(self, params: SamplingParams, *, stop_ids: Iterable[int]) -> "GrammarRule | None":
         """The rule for json_schema, regex, choice or grammar; None if the answer is free. `stop_ids` end it.
@@ -75,29 +78,49 @@ class Grammars:
         if params.form is None:
             return None
         name, value = params.form
-        if not (ends := frozenset(stop_ids)):
-            raise RequestError(
-                f"{name} needs a token to end the answer with, and there are no stop ids. Give some."
-            )
-        library = _library(name)
+        library = library_for(name)
         try:
             grammar = _source(library, name, value)
         except ValueError as problem:
             raise _refusal(name, value, problem) from None
-        matcher = library.LLMatcher(self._vocabulary(library, ends), grammar, log_level=0)
+        return self._rule(library, name, value, grammar, frozenset(stop_ids), frozenset())
+
+    def of_calls(self, calling: "Calling", *, stop_ids: Iterable[int], shown: Iterable[int]) -> "GrammarRule":
+        """The rule for the calls of tools, in which the special tokens that are `shown` are text.
+
+        Raises RequestError as `rule` does.
+        """
+        library = library_for("tools")
+        names = ", ".join(tool.name for tool in calling.tools)
+        return self._rule(library, "tools", names, calling.grammar(), frozenset(stop_ids), frozenset(shown))
+
+    def _rule(
+        self,
+        library: Any,
+        name: str,
+        value: object,
+        grammar: str,
+        ends: frozenset[int],
+        shown: frozenset[int],
+    ) -> "GrammarRule":
+        if not ends:
+            raise RequestError(
+                f"{name} needs a token to end the answer with, and there are no stop ids. Give some."
+            )
+        matcher = library.LLMatcher(self._vocabulary(library, ends, shown), grammar, log_level=0)
         if matcher.is_error():
             raise _refusal(name, value, matcher.get_error())
         rule = GrammarRule(matcher, name, vocab_size=self._vocab_size)
         rule.copy().allowed()  # a form that no text has is refused now
         return rule
 
-    def _vocabulary(self, library: Any, stop_ids: frozenset[int]) -> "LLTokenizer":
-        if stop_ids not in self._vocabularies:
-            vocabulary = library.TokenizerWrapper(_Vocabulary(self._tokenizer, self._vocab_size, stop_ids))
-            self._vocabularies[stop_ids] = library.LLTokenizer(
-                vocabulary, n_vocab=self._vocab_size, eos_token=sorted(stop_ids)
+    def _vocabulary(self, library: Any, ends: frozenset[int], shown: frozenset[int]) -> "LLTokenizer":
+        if (ends, shown) not in self._vocabularies:
+            tokens = _Vocabulary(self._tokenizer, self._vocab_size, ends, shown)
+            self._vocabularies[ends, shown] = library.LLTokenizer(
+                library.TokenizerWrapper(tokens), n_vocab=self._vocab_size, eos_token=sorted(ends)
             )
-        return self._vocabularies[stop_ids]
+        return self._vocabularies[ends, shown]
 
 
 class GrammarRule(LogitsRule):
@@ -128,19 +151,30 @@ class _Vocabulary:
 
     bos_token_id = None
 
-    def __init__(self, tokenizer: Tokenizer, vocab_size: int, stop_ids: Iterable[int]) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, vocab_size: int, stop_ids: Iterable[int], shown: Collection[int]
+    ) -> None:
         names = {token_id: name for name, token_id in tokenizer.special_tokens.items()}
         size = min(tokenizer.vocab_size, vocab_size)
         self.tokens = [names[i].encode() if i in names else tokenizer.token_bytes(i) for i in range(size)]
-        self.special_token_ids = [token_id for token_id in names if token_id < size]
+        self.special_token_ids = [token_id for token_id in names if token_id < size and token_id not in shown]
         self.eos_token_id = min(stop_ids)
         self._tokenizer = tokenizer
+        self._shown = {names[i]: i for i in shown}
+        self._marks = any_of(self._shown)
 
     def __call__(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text)
+        """The ids that are forced where a text is: plain text, and the tokens that are shown."""
+        ids: list[int] = []
+        end = 0
+        for mark in self._marks.finditer(text):
+            ids += [*self._tokenizer.encode(text[end : mark.start()]), self._shown[mark[0]]]
+            end = mark.end()
+        return [*ids, *self._tokenizer.encode(text[end:])]
 
 
-def _library(name: str) -> Any:
+def library_for(name: str) -> Any:
+    """The library. Raises RequestError, for what `name` says, if it is not installed."""
     try:
         import llguidance
     except ImportError as problem:
@@ -154,7 +188,7 @@ def _source(library: Any, name: str, value: str | tuple[str, ...]) -> str:
         raise ValueError(f"it has {len(value):,} characters, and {LONGEST_TEXT:,} are the most")
     match name, value:
         case "json_schema", str():
-            return str(library.LLMatcher.grammar_from_json_schema(_checked(value), overrides=_JSON_STYLE))
+            return str(library.LLMatcher.grammar_from_json_schema(_checked(value), overrides=JSON_STYLE))
         case "regex", str():
             if (len(value) - len(value.rstrip("\\"))) % 2:  # the library would drop it
                 raise ValueError("it ends with a backslash that nothing follows")

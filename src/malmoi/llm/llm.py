@@ -10,11 +10,12 @@ from typing import Any, overload
 from malmoi.core.errors import ConfigError, RequestError
 from malmoi.engine import SamplingParams
 from malmoi.engine.engine import Engine
+from malmoi.llm.abilities import Abilities
 from malmoi.llm.completion import Completion
 from malmoi.llm.media import Media
-from malmoi.llm.prompt import Prompt
+from malmoi.llm.prompt import ChatPrompt, Infill, Prompt
 from malmoi.llm.request_builder import RequestBuilder, check_messages, check_single
-from malmoi.llm.stream import Pending, TextStream
+from malmoi.llm.stream import DeltaStream, Pending, TextStream
 from malmoi.media import ImageProcessor, SoundProcessor
 from malmoi.media.sources import MediaSource
 from malmoi.nn.stack import Decoder, EncoderDecoder
@@ -80,7 +81,7 @@ class LLM:
     @overload
     def generate(
         self,
-        prompt: str,
+        prompt: str | Infill,
         params: SamplingParams | None = None,
         *,
         images: Sequence[MediaSource] = (),
@@ -90,13 +91,13 @@ class LLM:
     def generate(self, prompt: list[str], params: SamplingParams | None = None) -> list[Completion]: ...
     def generate(
         self,
-        prompt: str | list[str],
+        prompt: str | Infill | list[str],
         params: SamplingParams | None = None,
         *,
         images: Sequence[MediaSource] = (),
         audio: Sequence[MediaSource] = (),
     ) -> Completion | list[Completion]:
-        """Go on with a text, or answer it (encoder-decoders); with several, all at once, in their order.
+        """Go on with a text, fill its gap, or answer it (encoder-decoders); with several texts, all at once, in order.
 
         `images`, and behind them `audio` (a path, bytes or a `data:` URL each), stand before the one text, for a model
         that sees or hears. A string among them is opened as a path: hand on no stranger's.
@@ -104,7 +105,7 @@ class LLM:
         more than 64 files, MediaError for a file that cannot be read.
         """
         media = {"images": images, "audio": audio}
-        if isinstance(prompt, str):
+        if isinstance(prompt, str | Infill):
             return self._complete([prompt], params, media)[0]
         if not isinstance(prompt, list | tuple) or not all(isinstance(one, str) for one in prompt):
             raise RequestError("generate takes a text, or a list of texts. Messages go to chat.")
@@ -114,8 +115,10 @@ class LLM:
             )
         return self._complete(prompt, params)
 
-    def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Completion:
-        """Answer a conversation.
+    def chat(
+        self, messages: Sequence[Message] | ChatPrompt, params: SamplingParams | None = None
+    ) -> Completion:
+        """Answer a conversation; a `ChatPrompt` says more of it: tools, thinking, a message to go on with.
 
         A message shows an image as a part of its content, `{"type": "image", "image": ...}`, and a sound as
         `{"type": "audio", "audio": ...}`, where the model takes them; OpenAI's `image_url` and `input_audio` are read,
@@ -125,8 +128,8 @@ class LLM:
 
         Raises:
             TemplateError: there is no chat format, it refuses `messages`, or a part of one is not known.
-            RequestError: the conversation has no room in the context, the model does not take a medium, or there are
-                more than 64 images and sounds.
+            RequestError: the conversation has no room in the context, the model does not take a medium, there are
+                more than 64 images and sounds, or what is said of it the model cannot do.
             MediaError: a string that is no `data:` URL, or an image or a sound that cannot be read.
         """
         check_messages(messages)
@@ -140,13 +143,19 @@ class LLM:
         images: Sequence[MediaSource] = (),
         audio: Sequence[MediaSource] = (),
     ) -> TextStream:
-        """`generate` for a text, `chat` for messages, piece by piece.
+        """`generate` for a text, `chat` for messages, piece by piece; `Infill` fills a gap.
 
         Raises as they do, and at once; and RequestError for several answers (`SamplingParams.n`).
         """
         params = params or self.default_params
         check_single(params)
         return TextStream(self._pending(prompt, params, {"images": images, "audio": audio}).pieces())
+
+    def deltas(self, prompt: Prompt, params: SamplingParams | None = None) -> DeltaStream:
+        """`stream` with what a model thinks and calls. Raises as it does."""
+        params = params or self.default_params
+        check_single(params)
+        return DeltaStream(self._pending(prompt, params, {}).deltas())
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """The ids from which the model goes on, or which its encoder reads.
@@ -155,6 +164,11 @@ class LLM:
         one, as in `transformers`; an empty text is the BOS token alone. In a chat the chat format says everything.
         """
         return self.builder.prompt_ids(prompt)
+
+    @property
+    def abilities(self) -> Abilities:
+        """What the model can do besides going on with a text."""
+        return self.builder.abilities
 
     @property
     def stop_ids(self) -> frozenset[int]:

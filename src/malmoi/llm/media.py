@@ -8,7 +8,7 @@ Place in the flow: `llm.py` calls it before a request is made. How many features
 encoder runs, so what does not fit the context costs nothing. Read next: `malmoi/media`, `nn/multimodal.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,8 @@ from malmoi.media import (
     load_sound,
     load_sound_processor,
 )
-from malmoi.media.sources import MediaSource
+from malmoi.media.image import MAX_PIXELS
+from malmoi.media.sources import MediaSource, is_web_url
 from malmoi.nn.audio import num_sound_features
 from malmoi.nn.multimodal import Multimodal
 from malmoi.nn.stack import Model
@@ -39,8 +40,23 @@ Media = Mapping[str, Sequence[MediaSource]]
 MAX_FILES = 64
 """How many images and sounds together a request may have: reading a file takes time also where the context is large."""
 
+MAX_FETCHED = 8
+"""How many of them may be fetched, one after the other: a host may be slow."""
+
 ROWS_AT_ONCE = 8
 """How many images, or chunks of sounds, are in memory together, in all layers of an encoder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaPolicy:
+    """What the files of a request may be.
+
+    `max_image_pixels`: of one image, before it is decoded. `fetch`: from a URL to its bytes, such as
+    `media.remote.RemoteMedia`; None: nothing is fetched, and a URL is an error.
+    """
+
+    max_image_pixels: int = MAX_PIXELS
+    fetch: Callable[[str], bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +70,8 @@ class _Prepared:
 class MediaReader:
     """Sees and hears for a model; the processors make of a file what its towers were trained on.
 
-    A processor may be given as the directory that it is read from when the first file comes.
+    A processor may be given as the directory that it is read from when the first file comes. `policy` says what the
+    files may be; it may be replaced.
     """
 
     def __init__(
@@ -64,6 +81,7 @@ class MediaReader:
         image_processor: ImageProcessor | Path | None = None,
         sound_processor: SoundProcessor | Path | None = None,
     ) -> None:
+        self.policy = MediaPolicy()
         self._model = model
         self._image_source, self._sound_source = image_processor, sound_processor
 
@@ -88,6 +106,13 @@ class MediaReader:
         if (num_files := sum(map(len, media.values()))) > MAX_FILES:
             raise RequestError(
                 f"the request has {num_files} images and sounds, and {MAX_FILES} are allowed. Ask about fewer."
+            )
+        num_urls = sum(
+            isinstance(source, str) and is_web_url(source) for some in media.values() for source in some
+        )
+        if num_urls > MAX_FETCHED:
+            raise RequestError(
+                f"the request has {num_urls} URLs to fetch, and {MAX_FETCHED} are allowed. Send the files themselves."
             )
 
     def place(self, ids: Sequence[int], media: Media) -> tuple[list[int], list[Attachment]]:
@@ -136,7 +161,7 @@ class MediaReader:
         heard = []
         for number, source in enumerate(sounds, start=1):
             processor = self._sound_processor
-            sound = load_sound(source, sample_rate=processor.sample_rate)
+            sound = load_sound(self._fetched(source), sample_rate=processor.sample_rate)
             num_features = sum(map(num_sound_features, processor.frames_of_sound(len(sound))))
             if not num_features:
                 raise MediaError(
@@ -147,11 +172,18 @@ class MediaReader:
             self._check_room(num_tokens)
             found = processor(sound)
             heard.append(_Prepared({"audio": found.mel, "audio_mask": found.mask}, num_features))
+        most = self.policy.max_image_pixels
         seen = [
-            _Prepared({"images": self._image_processor(load_image(source))[None]}, self._features_an_image)
-            for source in images
+            _Prepared({"images": self._image_processor(image)[None]}, self._features_an_image)
+            for image in (load_image(self._fetched(source), max_pixels=most) for source in images)
         ]
         return {"images": seen, "audio": heard}
+
+    def _fetched(self, source: MediaSource) -> MediaSource:
+        """The bytes of a URL, if any are fetched; another source as it is."""
+        if self.policy.fetch is not None and isinstance(source, str) and is_web_url(source):
+            return self.policy.fetch(source)
+        return source
 
     def _check_room(self, num_tokens: int) -> None:
         limit = self._model.max_positions

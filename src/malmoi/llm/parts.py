@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from malmoi.core.errors import MediaError, TemplateError
-from malmoi.media.sources import MediaSource, is_data_url
+from malmoi.media.sources import MediaSource, is_data_url, is_web_url
 from malmoi.text.chat import Message
 
 _MEDIA = {"image": "images", "audio": "audio"}
@@ -37,10 +37,25 @@ def without_media(messages: Sequence[Message]) -> tuple[list[Message], dict[str,
     Raises:
         TemplateError: a content that is neither text nor a list of parts, a part that is none of those above, or a
             file beside the content.
-        MediaError: a string that is no `data:` URL. It is a stranger's, and opens no file.
+        MediaError: a string that is no `data:` URL. It is a stranger's, and opens no file. Whether an address of the
+            web is fetched, `media.py` decides.
     """
     media: dict[str, list[MediaSource]] = {medium: [] for medium in _MEDIA.values()}
     return [_emptied(message, media) for message in messages], media
+
+
+def in_one_text(message: Message) -> Message:
+    """The message with its parts as one text, if they all are text.
+
+    >>> in_one_text({"role": "user", "content": [{"type": "text", "text": "안"}, {"type": "text", "text": "녕?"}]})
+    {'role': 'user', 'content': '안녕?'}
+    """
+    content = message.get("content") if isinstance(message, Mapping) else None
+    if not isinstance(content, list | tuple) or not content:
+        return message
+    if not all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
+        return message
+    return {**message, "content": "".join(part["text"] for part in content)}
 
 
 def _emptied(message: Any, media: Mapping[str, list[MediaSource]]) -> Any:
@@ -96,7 +111,7 @@ def _read(part: object) -> tuple[str, Any]:
 
 
 def _not_a_path(source: MediaSource) -> MediaSource:
-    if isinstance(source, str) and not is_data_url(source):
+    if isinstance(source, str) and not is_data_url(source) and not is_web_url(source):
         raise MediaError(
             f"a message has a string of {len(source):,} characters for an image or a sound, and it is not a data: URL. "
             "A string opens no file, because anybody may have written it: give a file as a pathlib.Path, or its bytes."

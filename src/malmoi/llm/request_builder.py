@@ -1,23 +1,31 @@
 """What a caller asks, as the request that an engine is given.
 
-    str | ids | messages, images, sounds, SamplingParams -> REQUEST BUILDER -> TextRequest -> engine
+    Prompt, images, sounds, SamplingParams -> REQUEST BUILDER -> TextRequest -> engine
 
 All that is to be done before the first step: chat format, BOS and end of turn, placeholders, forms and locks. It knows
-no engine, so `LLM` and `AsyncLLM` ask alike; several threads may. Read next: `answer.py`, the way back.
+no engine, so `LLM` and `AsyncLLM` ask alike; several threads may. Read next: `chat_format.py`; `answer.py`, the way
+back.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
 from malmoi.core.errors import ConfigError, RequestError, TemplateError
 from malmoi.engine import Attachment, Request, SamplingParams
+from malmoi.llm import infill
+from malmoi.llm.abilities import Abilities
+from malmoi.llm.chat_format import ChatFormat
 from malmoi.llm.media import Media, MediaReader
+from malmoi.llm.message import MessageReader
 from malmoi.llm.parts import without_media
-from malmoi.llm.prompt import Prompt, is_conversation, is_ids
-from malmoi.llm.rules import Rules
+from malmoi.llm.prompt import ChatPrompt, Infill, Prompt, is_conversation, is_ids
+from malmoi.llm.reasoning import ThoughtReader
+from malmoi.llm.rules import Expected, Rules, can_follow_grammars
+from malmoi.llm.stop import StopStrings
+from malmoi.llm.tools import Calling
 from malmoi.media import ImageProcessor, SoundProcessor
 from malmoi.nn.stack import Decoder, EncoderDecoder
 from malmoi.text.chat import ChatTemplate, Message, Rendered
@@ -40,15 +48,30 @@ class TextRequest:
         request: for the engine.
         stop_strings: where the text ends.
         at_start: the answer is a text of its own, not the rest of one.
+        expected: thoughts and calls in it.
+        beginning: the last of the request's tokens that are of the answer, and were told before.
     """
 
     request: Request
     stop_strings: Sequence[str]
     at_start: bool
+    expected: Expected
+    beginning: Sequence[int] = ()
+
+    def reader(self, *, is_composing: bool) -> MessageReader:
+        """What reads one of its texts from the very beginning; `is_composing` as its tokenizer is."""
+        calling = self.expected.calling
+        calls = None if calling is None else calling.reader(is_certain=can_follow_grammars())
+        thoughts = self.expected.thoughts.copy()
+        return MessageReader(thoughts, calls, StopStrings(self.stop_strings), is_composing=is_composing)
 
 
 class RequestBuilder:
-    """Makes the requests of one model. The arguments are those of `LLM`, and so are the errors."""
+    """Makes the requests of one model. The arguments are those of `LLM`, and so are the errors.
+
+    Attributes:
+        media: what reads their images and sounds.
+    """
 
     def __init__(
         self,
@@ -73,28 +96,31 @@ class RequestBuilder:
         self._has_source = isinstance(model, EncoderDecoder)
         self._template = template
         self._rules = Rules(tokenizer, vocab_size=model.vocab_size)
-        self._media = MediaReader(model, image_processor=image_processor, sound_processor=sound_processor)
+        self.media = MediaReader(model, image_processor=image_processor, sound_processor=sound_processor)
 
     def build(
         self, prompt: Prompt, params: SamplingParams, media: Media = MappingProxyType({})
     ) -> TextRequest:
-        """The request for a text, before which the images and sounds of `media` stand, for ids, or for a conversation.
+        """The request for a text, before which the images and sounds of `media` stand, or for any other prompt.
 
         Raises what `LLM.generate` and `LLM.chat` raise, but for what only an engine knows.
         """
-        is_text = not is_conversation(prompt)
+        self.media.check(media)
+        if isinstance(prompt, ChatPrompt):
+            return self._build_chat(prompt, params, media)
+        if is_conversation(prompt):
+            return self._build_chat(ChatPrompt(messages=prompt), params, media)
+        assert isinstance(prompt, str | Infill) or is_ids(prompt), "there is no other kind"
         ids, attachments = self._with_media(prompt, media)
-        stop_ids = self.stop_ids if is_text else self.stop_ids | self._end_of_turn
-        request = Request(
-            tokens=self.answer_opening if self._has_source else ids,
-            attachments=attachments,
-            source=ids if self._has_source else None,
-            params=params.without_text(),
-            stop_ids=stop_ids,
-            rule=self._rules.rule(params, stop_ids=stop_ids),
+        gap = self._gaps if isinstance(prompt, Infill) else None
+        return self._request(
+            ids,
+            attachments,
+            params,
+            stop_ids=self.stop_ids if gap is None else self.stop_ids | gap.ends(self.tokenizer),
+            at_start=prompt == "" or self._has_source,
+            expected=Expected(),
         )
-        goes_on = is_text and prompt != "" and not self._has_source
-        return TextRequest(request=request, stop_strings=params.stop, at_start=not goes_on)
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """The ids from which the model goes on, or which its encoder reads: see `LLM.prompt_ids`."""
@@ -102,10 +128,14 @@ class RequestBuilder:
             opening, closing = self._frame
             closing = closing if self._has_source else []
             return [*opening, *self._guarded.encode(prompt), *closing] or self._bos
+        if isinstance(prompt, Infill):
+            return [*self._frame[0], *self._gap_format().ids(prompt, self._guarded)]
+        if isinstance(prompt, ChatPrompt):
+            return [*self.chat.open(prompt).ids, *prompt.beginning]
         if is_ids(prompt):
             return list(prompt)
-        assert is_conversation(prompt), "there is no fourth kind"
-        return self.render(prompt, add_generation_prompt=True).ids
+        assert is_conversation(prompt), "there is no other kind"
+        return self.prompt_ids(ChatPrompt(messages=prompt))
 
     def render(
         self,
@@ -115,47 +145,123 @@ class RequestBuilder:
         continue_final_message: bool = False,
     ) -> Rendered:
         """A conversation in the model's chat format: `ChatTemplate.render`, whose errors it raises."""
-        return self.template.render(
+        return self.chat.render(
             messages,
-            self._guarded,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,
         )
 
-    @cached_property
+    @property
     def template(self) -> ChatTemplate:
         """The chat format. Raises TemplateError if there is none."""
-        if self._template is None:
-            raise TemplateError(
-                "this LLM was made without a chat template. Give one: LLM(..., template=...)."
-            )
-        return ChatTemplate.load(self._template) if isinstance(self._template, Path) else self._template
+        return self.chat.template
 
-    def _with_media(self, prompt: Prompt, media: Media) -> tuple[list[int], list[Attachment]]:
+    @cached_property
+    def chat(self) -> ChatFormat:
+        """How the model talks."""
+        return ChatFormat(self._template, self._guarded)
+
+    @cached_property
+    def abilities(self) -> Abilities:
+        """What the model can do besides going on with a text."""
+        media = frozenset({"images": "image", "audio": "audio"}[medium] for medium in self.media.placeholders)
+        fills_gaps = self._gaps is not None and not self._has_source
+        try:
+            thoughts, calls = self.chat.thoughts, self.chat.calls
+        except TemplateError:
+            return Abilities(fills_gaps=fills_gaps, media=media)
+        return Abilities(
+            thinking="never" if thoughts is None else thoughts.ability,
+            tools=calls is not None,
+            fills_gaps=fills_gaps,
+            media=media,
+        )
+
+    def _build_chat(self, prompt: ChatPrompt, params: SamplingParams, media: Media) -> TextRequest:
+        if any(media.values()):
+            raise RequestError("in a conversation images and audio are parts of messages. Put them there.")
+        messages, media = without_media(prompt.messages)
+        self.media.check(media)
+        prompt = replace(prompt, messages=messages)
+        opening = self.chat.open(prompt)
+        ids, attachments = self.media.place(opening.ids, media)
+        shown, calls, thoughts = self.chat.shown(prompt), self.chat.calls, self.chat.thoughts
+        calling = Calling.of(prompt, shown, calls) if shown and calls is not None else None
+        return self._request(
+            ids,
+            attachments,
+            params,
+            stop_ids=self.stop_ids | self.chat.end_of_turn,
+            at_start=not prompt.is_continued,
+            expected=Expected(
+                thoughts=ThoughtReader(thoughts, place=opening.place),
+                thought_budget=None if thoughts is None else prompt.thought_budget,
+                calling=calling,
+                shown=self.chat.marks(calling=calling is not None),
+            ),
+            beginning=prompt.beginning,
+        )
+
+    def _request(
+        self,
+        ids: Sequence[int],
+        attachments: Sequence[Attachment],
+        params: SamplingParams,
+        *,
+        stop_ids: frozenset[int],
+        at_start: bool,
+        expected: Expected,
+        beginning: Sequence[int] = (),
+    ) -> TextRequest:
+        rule = self._rules.rule(params, expected, stop_ids=stop_ids)
+        if rule is not None:
+            for token in beginning:
+                rule.advance(token)
+        request = Request(
+            tokens=[*(self.answer_opening if self._has_source else ids), *beginning],
+            attachments=attachments,
+            source=ids if self._has_source else None,
+            params=params.without_text(),
+            stop_ids=stop_ids,
+            rule=rule,
+        )
+        return TextRequest(
+            request=request,
+            stop_strings=params.stop,
+            at_start=at_start,
+            expected=expected,
+            beginning=tuple(beginning),
+        )
+
+    def _with_media(
+        self, prompt: str | Sequence[int] | Infill, media: Media
+    ) -> tuple[list[int], list[Attachment]]:
         """`prompt_ids` with room for each image and sound, and what stands there."""
-        self._media.check(media)
-        if is_ids(prompt):
+        ids = self.prompt_ids(prompt)
+        if not isinstance(prompt, str):
             if any(media.values()):
                 raise RequestError("images and audio do not go before ids. Give the prompt as text.")
-            return self.prompt_ids(prompt), []
-        if is_conversation(prompt):
-            if any(media.values()):
-                raise RequestError(
-                    "in a conversation images and audio are parts of messages. Put them there."
-                )
-            messages, media = without_media(prompt)
-            self._media.check(media)
-            return self._media.place(self.prompt_ids(messages), media)
-        assert isinstance(prompt, str), "there is no fourth kind"
-        ids = self.prompt_ids(prompt)
-        places = [self._media.placeholders[medium] for medium, sources in media.items() for _ in sources]
+            return ids, []
+        places = [self.media.placeholders[medium] for medium, sources in media.items() for _ in sources]
         start = len(ids) - len(self._guarded.encode(prompt)) if places else 0
-        return self._media.place([*ids[:start], *places, *ids[start:]], media)
+        return self.media.place([*ids[:start], *places, *ids[start:]], media)
+
+    def _gap_format(self) -> infill.GapFormat:
+        if self._gaps is None or self._has_source:
+            raise RequestError(
+                "this model fills no gaps: its vocabulary has no marks for them. Ask it to go on with a text, or load "
+                "a model that was trained to fill gaps."
+            )
+        return self._gaps
+
+    @cached_property
+    def _gaps(self) -> infill.GapFormat | None:
+        return infill.find(self.tokenizer)
 
     @cached_property
     def _guarded(self) -> Tokenizer:
         """The tokenizer, to which the model's placeholders are control tokens also where its file does not say so."""
-        return self.tokenizer.with_special(self._media.placeholders.values())
+        return self.tokenizer.with_special(self.media.placeholders.values())
 
     @cached_property
     def _frame(self) -> tuple[list[int], list[int]]:
@@ -173,23 +279,10 @@ class RequestBuilder:
     def _bos(self) -> list[int]:
         return named_token(self.tokenizer, "bos_token")
 
-    @cached_property
-    def _end_of_turn(self) -> frozenset[int]:
-        """The special token that is the last an assistant would be trained to write, if the format shows it."""
-        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        try:
-            rendered = self.template.render(turns, self.tokenizer)
-        except TemplateError:  # a format to talk in, but not to train on: the stop ids have to do
-            return frozenset()
-        learned = [
-            token for token, is_learned in zip(rendered.ids, rendered.loss_mask, strict=True) if is_learned
-        ]
-        return frozenset(learned[-1:]) & frozenset(self.tokenizer.special_tokens.values())
-
 
 def check_messages(messages: object) -> None:
     """Raise RequestError for what is no conversation."""
-    if not isinstance(messages, list | tuple):
+    if not isinstance(messages, list | tuple | ChatPrompt):
         raise RequestError(
             f"chat takes a list of messages, not {type(messages).__name__}. A text goes to generate."
         )

@@ -1,20 +1,54 @@
 """What a request says about its text, as one rule over ids for the engine.
 
-    SamplingParams -> RULES -> GrammarRule | ScriptRule | both -> Request.rule
+    SamplingParams, Calling -> RULES -> GrammarRule, ScriptRule -> behind a thought: BehindThought -> Request.rule
 
-Read next: `grammar.py` and `script_lock.py`, the two kinds.
+Read next: `grammar.py` and `script_lock.py`, the two kinds; `thought_rule.py`, which lets them begin when a thought has
+ended.
 """
 
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from threading import Lock
 
+from malmoi.core.errors import RequestError
 from malmoi.engine import LogitsRule, SamplingParams
-from malmoi.engine.rules import AllOf
+from malmoi.engine.rules import AllOf, AnyOf
 from malmoi.llm.grammar import Grammars
+from malmoi.llm.reasoning import ThoughtFormat, ThoughtReader
 from malmoi.llm.script_lock import ScriptLock
+from malmoi.llm.thought_rule import BehindThought, ThoughtTokens
+from malmoi.llm.tools import Calling
 from malmoi.text.tokenizer import Tokenizer
 
 MOST_LOCKS = 8
 """Each knows all tokens of the vocabulary, and whoever asks names the scripts: more are not kept."""
+
+
+def can_follow_grammars() -> bool:
+    """Whether the extra `guided` is installed."""
+    return find_spec("llguidance") is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What is known of an answer before it begins, besides its parameters.
+
+    Attributes:
+        thoughts: where it begins: in a thought, before one, or behind; and how its model thinks.
+        thought_budget: at most so many tokens of thought.
+        calling: what it may call.
+        shown: the special tokens that are read as text.
+    """
+
+    thoughts: ThoughtReader = field(default_factory=lambda: ThoughtReader(None))
+    thought_budget: int | None = None
+    calling: Calling | None = None
+    shown: frozenset[int] = frozenset()
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing of it needs a rule."""
+        return self.calling is None and self.thought_budget is None
 
 
 class Rules:
@@ -31,27 +65,68 @@ class Rules:
         self._tokenizer, self._vocab_size = tokenizer, vocab_size
         self._grammars = Grammars(tokenizer, vocab_size=vocab_size)
         self._locks: dict[frozenset[str], ScriptLock] = {}
+        self._thought_tokens: dict[tuple[ThoughtFormat, frozenset[int]], ThoughtTokens] = {}
         self._one_by_one = Lock()
 
-    def rule(self, params: SamplingParams, *, stop_ids: frozenset[int]) -> LogitsRule | None:
-        """What `params` want of the text, but for stop strings; None if that is nothing.
+    def rule(
+        self, params: SamplingParams, expected: Expected, *, stop_ids: frozenset[int]
+    ) -> LogitsRule | None:
+        """What `params` want of the text, but for stop strings, and what its calls need; None if that is nothing.
 
-        In an answer of a given form, Latin is not counted: the keys of an object are as the caller wants them.
-        Raises RequestError for a form or a script that cannot be had.
+        In an answer of a given form, and where tools may be called, Latin is not counted: the keys of an object are as
+        the caller wants them. Raises RequestError for a form, a script or calls that cannot be had.
         """
-        if params.form is None and not params.script_lock:
+        if params.form is None and not params.script_lock and expected.is_free:
             return None
         with self._one_by_one:
-            return self._rule(params, stop_ids=stop_ids)
+            answer = self._answer(params, expected, stop_ids=stop_ids)
+            thoughts = expected.thoughts.format
+            if thoughts is None or expected.thoughts.place in ("gap", "answer"):
+                return answer
+            if expected.thought_budget is None and (answer is None or not thoughts.is_taught):
+                return answer
+            return BehindThought(
+                self._tokens(thoughts, expected.shown),
+                expected.thoughts.copy(),
+                budget=expected.thought_budget,
+                answer=answer,
+                stop_ids=stop_ids,
+            )
 
-    def _rule(self, params: SamplingParams, *, stop_ids: frozenset[int]) -> LogitsRule:
-        rules: list[LogitsRule] = []
-        if grammar := self._grammars.rule(params, stop_ids=stop_ids):
-            rules.append(grammar)
+    def _answer(
+        self, params: SamplingParams, expected: Expected, *, stop_ids: frozenset[int]
+    ) -> LogitsRule | None:
+        form = self._form(params, expected, stop_ids=stop_ids)
+        rules = [] if form is None else [form]
         if scripts := frozenset(params.script_lock):
-            share = 1.0 if grammar else params.latin_share
+            share = params.latin_share if form is None else 1.0
             rules.append(self._lock(scripts).rule(stop_ids=stop_ids, latin_share=share))
-        return AllOf(rules) if len(rules) > 1 else rules[0]
+        return AllOf(rules) if len(rules) > 1 else next(iter(rules), None)
+
+    def _form(
+        self, params: SamplingParams, expected: Expected, *, stop_ids: frozenset[int]
+    ) -> LogitsRule | None:
+        """The form that is asked for, or calls; where both may come, either."""
+        calling = expected.calling
+        if calling is None or not (calling.is_required or can_follow_grammars()):
+            return self._grammars.rule(params, stop_ids=stop_ids)
+        if params.ignore_eos:
+            raise RequestError(
+                "ignore_eos=True and tools contradict each other: an answer with calls ends with a stop id. Leave one "
+                "out."
+            )
+        other = None if calling.is_required else self._grammars.rule(params, stop_ids=stop_ids)
+        if other is not None:
+            calling = calling.required()
+        calls = self._grammars.of_calls(calling, stop_ids=stop_ids, shown=expected.shown)
+        return calls if other is None else AnyOf([calls, other])
+
+    def _tokens(self, thoughts: ThoughtFormat, shown: frozenset[int]) -> ThoughtTokens:
+        if (thoughts, shown) not in self._thought_tokens:
+            self._thought_tokens[thoughts, shown] = ThoughtTokens(
+                self._tokenizer, thoughts, vocab_size=self._vocab_size, shown=shown
+            )
+        return self._thought_tokens[thoughts, shown]
 
     def _lock(self, scripts: frozenset[str]) -> ScriptLock:
         lock = self._locks.pop(scripts, None) or ScriptLock(

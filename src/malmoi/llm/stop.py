@@ -16,7 +16,7 @@ class StopStrings:
     nothing is held back but what a stop string may still begin with.
 
     Attributes:
-        is_found: one was found; the text has ended.
+        found: the one that was found, with which the text has ended; None: none was.
 
     >>> stops = StopStrings(["</답>"])
     >>> [stops.push(piece) for piece in ("네.", "<", "b>", "</", "답>")], stops.is_found
@@ -24,19 +24,22 @@ class StopStrings:
     """
 
     def __init__(self, strings: Sequence[str]) -> None:
-        self.is_found = False
+        self.found: str | None = None
         self._strings = tuple(strings)
         self._held = ""
+
+    @property
+    def is_found(self) -> bool:
+        return self.found is not None
 
     def push(self, piece: str) -> str:
         """Take the next piece; return what no stop string can reach any more."""
         if self.is_found:
             return ""
         text = self._held + piece
-        found = [(at + len(string), at) for string in self._strings if (at := text.find(string)) >= 0]
+        found = [(at + len(string), at, string) for string in self._strings if (at := text.find(string)) >= 0]
         if found:
-            self.is_found = True
-            end = min(found)[1]
+            _, end, self.found = min(found)
             self._held = ""
         else:
             end = len(text) - self._num_open(text)

@@ -21,6 +21,7 @@ from malmoi.engine.pool_request import PoolRequest, Read
 from malmoi.llm.pooling import Pooling, read_pooling
 from malmoi.models import load_model, require_kind
 from malmoi.models.bert_shape import BertShape
+from malmoi.models.checkpoint import Dtype
 from malmoi.nn.heads import first_of_each
 from malmoi.nn.stack import Encoder
 from malmoi.text.tokenizer import Tokenizer
@@ -90,7 +91,7 @@ class TextEncoder:
         )
 
     @classmethod
-    def load(cls, path_or_hub_id: str | Path, *, dtype: torch.dtype = torch.float32) -> "TextEncoder":
+    def load(cls, path_or_hub_id: str | Path, *, dtype: Dtype = torch.float32) -> "TextEncoder":
         """Load a model directory or a hub id, with the pooling that sentence-transformers' files say, if it has them.
 
         Raises CheckpointError, ConfigError, TokenizerError or HubError, each saying what to do.

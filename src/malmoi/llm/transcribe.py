@@ -23,6 +23,7 @@ from malmoi.core.files import read_json
 from malmoi.media import SoundProcessor, load_sound, load_sound_processor
 from malmoi.media.sources import MediaSource
 from malmoi.models import load_model, require_kind
+from malmoi.models.checkpoint import Dtype
 from malmoi.nn.audio import AudioToText
 from malmoi.nn.context import Context
 from malmoi.text.tokenizer import Tokenizer
@@ -104,7 +105,7 @@ class Transcriber:
         self.task_tokens = task_tokens
 
     @classmethod
-    def load(cls, path_or_hub_id: str | Path, *, dtype: torch.dtype | None = None) -> "Transcriber":
+    def load(cls, path_or_hub_id: str | Path, *, dtype: Dtype | None = None) -> "Transcriber":
         """Load a model directory or a hub id; `dtype=None` keeps the precision of the file.
 
         Raises CheckpointError, ConfigError, TokenizerError or HubError, each saying what to do.

@@ -69,6 +69,15 @@ def is_data_url(text: str) -> bool:
     return text[:5].lower() == "data:"
 
 
+def is_web_url(text: str) -> bool:
+    """Whether `text` is an address of the web. Nothing opens a file of such a name.
+
+    >>> is_web_url("HTTPS://example.com/cat.png"), is_web_url("file:///etc/passwd"), is_web_url("cat.png")
+    (True, False, False)
+    """
+    return text[:8].lower().startswith(("https://", "http://"))
+
+
 def read_data_url(url: str, *, max_bytes: int) -> Blob:
     r"""The bytes inside a `data:` URL (RFC 2397), base64 or percent-encoded.
 

@@ -266,6 +266,11 @@ class PagedCache:
             for width in (spec.head_dim, spec.value_width)
         )
 
+    @property
+    def num_bytes(self) -> int:
+        """What the pool takes, used or not."""
+        return sum(tensor.nbytes for tensor in (self.k, self.v, *(self.scales or ())))
+
     @staticmethod
     def bytes_per_token(spec: "KeyValueSpec", element_size: int) -> int:
         """What a layer's slot takes, at `element_size` bytes a number of the model's."""

@@ -88,6 +88,11 @@ class StatePool:
     ) -> None:
         self.states = [torch.zeros(num_slots, size, dtype=dtype, device=device) for size in spec.sizes]
 
+    @property
+    def num_bytes(self) -> int:
+        """What the pool takes, used or not."""
+        return sum(state.nbytes for state in self.states)
+
     def at(self, step: StateStep) -> "PooledStates":
         """This pool as one step sees it: the `LayerStates` to put into the step's `Context`."""
         return PooledStates(self, step)

@@ -10,10 +10,10 @@ docs/decisions/0003-chat-rendering.md.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from malmoi.core.errors import TemplateError
 from malmoi.core.files import read_json, read_text, write_text
@@ -110,6 +110,15 @@ class ChatTemplate:
         """Return our own format, for models that we train: ChatML, as in the example above."""
         return cls(resources.files("malmoi.text").joinpath("templates/default.jinja").read_text("utf-8"))
 
+    @property
+    def literals(self) -> tuple[str, ...]:
+        """All pieces of text that its templates can write."""
+        return tuple(text for template in self._templates.values() for text in template.literals)
+
+    def reads(self, variable: str) -> bool:
+        """Whether one of its templates looks at a variable, such as `tools` or `enable_thinking`."""
+        return any(variable in template.variables for template in self._templates.values())
+
     def save(self, directory: str | Path) -> None:
         """Write the template into `directory`, where `load` and `transformers` find it.
 
@@ -173,8 +182,18 @@ class ChatTemplate:
         return Rendered(ids=ids, loss_mask=loss_mask, text=chat.text)
 
 
-@lru_cache(maxsize=16)
+_GUARDS: WeakKeyDictionary[Tokenizer, dict[Template, tuple[Controls, GuardedEncoder]]] = WeakKeyDictionary()
+"""Made once for a tokenizer and a template, and gone with the tokenizer: a server's models come and go."""
+
+
 def _guard(template: Template, tokenizer: Tokenizer) -> tuple[Controls, GuardedEncoder]:
+    guards = _GUARDS.setdefault(tokenizer, {})
+    if template not in guards:
+        guards[template] = _new_guard(template, tokenizer)
+    return guards[template]
+
+
+def _new_guard(template: Template, tokenizer: Tokenizer) -> tuple[Controls, GuardedEncoder]:
     added = [token.content for token in tokenizer.backend.get_added_tokens_decoder().values()]
     controls = Controls.of(template, special=tokenizer.special_tokens, added=added)
     return controls, GuardedEncoder(tokenizer.backend, controls.all)

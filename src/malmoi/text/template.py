@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from jinja2 import TemplateSyntaxError, nodes
+from jinja2 import TemplateSyntaxError, meta, nodes
 
 from malmoi.core.errors import TemplateError
 from malmoi.text.sandbox import GenerationTag, Refusal, Run, add_ticks, check_size, current_run, open_sandbox
@@ -25,6 +25,7 @@ class Template:
         source: the template as it was written.
         literals: all pieces of text that the template itself can write.
         searched: the constants that it may look for in its input.
+        variables: the names of what it reads.
         has_generation_tag: whether it marks what the assistant writes with `{% generation %}`.
 
     Raises:
@@ -42,6 +43,7 @@ class Template:
             tree = _sandbox.parse(source)
             self.literals = _literals(tree)
             self.searched = _searched(tree)
+            self.variables = frozenset(meta.find_undeclared_variables(tree))
             self.has_generation_tag = GenerationTag.stands_in(tree)
             self._compiled = _sandbox.from_string(add_ticks(tree))
         except TemplateSyntaxError as error:
