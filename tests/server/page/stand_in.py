@@ -47,6 +47,8 @@ class StandIn(ThreadingHTTPServer):
             {"id": "malmoi", "malmoi": {"context_length": 128, "parameters": 1}},
             {"id": "other"},
         ]
+        self.final_usage: Mapping[str, Any] | None = USAGE
+        """What the last chunk of each answer says was used; None: the script says it."""
         self.asked: list[dict[str, Any]] = []
         self.headers: list[Mapping[str, str]] = []
         self.hung_up = threading.Event()
@@ -73,9 +75,9 @@ def running() -> Iterator[StandIn]:
             thread.join()
 
 
-def chunk(*, finish: str | None = None, logprobs: Any = None, **delta: Any) -> dict[str, Any]:
-    """A piece of an answer, in OpenAI's form."""
-    return {"choices": [{"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}]}
+def chunk(*, index: int = 0, finish: str | None = None, logprobs: Any = None, **delta: Any) -> dict[str, Any]:
+    """A piece of an answer, in OpenAI's form; `index` tells apart those of one request."""
+    return {"choices": [{"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}]}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -136,7 +138,8 @@ class _Handler(BaseHTTPRequestHandler):
                         time.sleep(step)
             if not is_ended:
                 self._event(chunk(finish="stop"))
-            self._event({"choices": [], "usage": USAGE, "timings": TIMINGS})
+            used = {} if self.server.final_usage is None else {"usage": self.server.final_usage}
+            self._event({"choices": [], **used, "timings": TIMINGS})
             self.wfile.write(b"data: [DONE]\n\n")
         except OSError:
             self.server.hung_up.set()

@@ -1,6 +1,7 @@
 /* What the page asks the server, in OpenAI's words. Nothing here knows the page. Read first: events.js. */
 
 import { EventReader } from "./events.js";
+import { modelOf } from "./models.js";
 
 /** What the server refused, with its own words; `status` is 0 where no answer came at all. */
 export class ApiError extends Error {
@@ -18,14 +19,10 @@ export class Api {
         this.#key = key;
     }
 
-    /** The models that can be asked: [{id, context_length, parameters}]; the last two are null where unknown. */
+    /** The models that can be asked, as models.js has them. */
     async models() {
         const { data } = await (await this.#fetch("/v1/models")).json();
-        return data.map(({ id, malmoi }) => ({
-            id,
-            context_length: malmoi?.context_length ?? null,
-            parameters: malmoi?.parameters ?? null,
-        }));
+        return data.map(modelOf);
     }
 
     /** How `model` cuts `text`: {tokens, pieces: [{id, bytes, text}], count}. */

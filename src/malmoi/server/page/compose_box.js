@@ -13,14 +13,17 @@ const EVENTS = [
 ];
 
 /** Gives `textarea` its manners: Enter calls `send(text)` once and empties it, Shift+Enter is a new line, and it is as
- *  high as its text. `send` returns false to keep the text, when there is nothing to send it to. */
+ *  high as its text. `send` returns false to keep the text, when there is nothing to send it to. A box of blanks is sent
+ *  only where `canBeEmpty()` says so. */
 export class ComposeBox {
     #textarea;
     #send;
+    #canBeEmpty;
 
-    constructor(textarea, send) {
+    constructor(textarea, send, canBeEmpty = () => false) {
         this.#textarea = textarea;
         this.#send = send;
+        this.#canBeEmpty = canBeEmpty;
         const composer = new Composer();
         for (const name of EVENTS) {
             textarea.addEventListener(name, (event) => {
@@ -42,10 +45,10 @@ export class ComposeBox {
         this.fit();
     }
 
-    /** Send what is there, if it is more than blanks. */
+    /** Send what is there. */
     send() {
         const text = this.text.trim();
-        if (text && this.#send(text) !== false) this.text = "";
+        if ((text || this.#canBeEmpty()) && this.#send(text) !== false) this.text = "";
     }
 
     /** Make the box as high as its text; CSS says how high at most. */

@@ -4,6 +4,12 @@
 
 A message is {id, parent, role, content, ...}; the first ones have the parent "". `chosen` says which branch is shown at
 each fork. Plain values only, since this is what is stored (store.js) and exported (exchange.js). No DOM here.
+
+   of a question  media [{kind, name, type, size, url}]
+   of a result    call, the id of the call that it answers (role "tool")
+   of an answer   model, parameters, speaker, why       whom it was asked of, who spoke, and why that one
+                  reasoning, thoughtSince, thoughtSeconds, calls, tokens, usage, timings, finish, failure
+                  began {text, ids}                     what it was told to begin with; without ids, by its text
 */
 
 /** An empty conversation, held with `settings` (parameters.js). */
@@ -17,9 +23,14 @@ export function addMessage(conversation, { parent, role, content, ...more }) {
     const message = { id: newId(), parent, role, content, created: Date.now(), ...more };
     conversation.messages[message.id] = message;
     conversation.changed = message.created;
-    if (role === "user") conversation.title ||= content.trim().split("\n")[0].slice(0, 60);
+    if (role === "user") conversation.title ||= titleOf(content, more.media);
     choose(conversation, message);
     return message;
+}
+
+/** What a conversation that begins with this is called. */
+function titleOf(content, media = []) {
+    return (content.trim() || media[0]?.name || "").split("\n")[0].slice(0, 60);
 }
 
 /** The messages that are shown, first to last. */
@@ -44,6 +55,11 @@ export function siblings(conversation, { parent }) {
     return Object.values(conversation.messages).filter((message) => message.parent === parent);
 }
 
+/** Whether an answer has nothing but what it was told to begin with. */
+export function isEmpty({ content, reasoning, calls, began }) {
+    return content === (began?.text ?? "") && !calls && (began !== undefined || !reasoning);
+}
+
 /** Show this branch of its fork. Mutates the conversation. */
 export function choose(conversation, { id, parent }) {
     conversation.chosen[parent] = id;
@@ -55,17 +71,6 @@ export function removeMessage(conversation, { id, parent }) {
     const left = siblings(conversation, { parent }).at(-1);
     if (left) choose(conversation, left);
     else delete conversation.chosen[parent];
-}
-
-/** What all answers of the conversation cost, every branch: {prompt, cached, completion} in tokens. */
-export function bill(conversation) {
-    const sum = { prompt: 0, cached: 0, completion: 0 };
-    for (const { usage } of Object.values(conversation.messages)) {
-        sum.prompt += usage?.prompt_tokens ?? 0;
-        sum.cached += usage?.prompt_tokens_details?.cached_tokens ?? 0;
-        sum.completion += usage?.completion_tokens ?? 0;
-    }
-    return sum;
 }
 
 // crypto.randomUUID is there on https and localhost only, and this page is also served at http://192.168.0.2:8000.

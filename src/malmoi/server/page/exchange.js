@@ -2,7 +2,8 @@
 
 const FORMAT = "malmoi-conversations";
 const VERSION = 1;
-const ROLES = new Set(["user", "assistant"]);
+const ROLES = new Set(["user", "assistant", "tool"]);
+const FILE = /^data:(image|audio)\/[\w.+-]+;base64,([A-Za-z0-9+/]*={0,2})$/;
 
 /** The text of a file with these conversations. */
 export function exported(conversations) {
@@ -38,7 +39,12 @@ function check(conversation, index) {
             message?.id === key &&
             ROLES.has(message.role) &&
             typeof message.content === "string" &&
+            (message.role !== "tool" || typeof message.call === "string") &&
             (message.tokens === undefined || areTokens(message.tokens)) &&
+            (message.media === undefined || isListOf(isFile, message.media)) &&
+            (message.calls === undefined || isListOf(isCall, message.calls)) &&
+            (message.reasoning === undefined || typeof message.reasoning === "string") &&
+            (message.began === undefined || typeof message.began?.text === "string") &&
             (message.parent === "" || Object.hasOwn(messages, message.parent));
         if (!isMessage) throw new Error(`${where}.messages[${JSON.stringify(key)}]: not a message`);
     }
@@ -58,9 +64,26 @@ function check(conversation, index) {
 }
 
 function areTokens(tokens) {
-    const isToken = (one) => typeof one?.token === "string" && Number.isFinite(one.logprob);
-    const areLikely = ({ top_logprobs: likely = [] }) => Array.isArray(likely) && likely.every(isToken);
-    return Array.isArray(tokens) && tokens.every((one) => isToken(one) && areLikely(one));
+    const hasBytes = ({ bytes }) => bytes == null || isListOf(Number.isInteger, bytes);
+    const isToken = (one) => typeof one?.token === "string" && Number.isFinite(one.logprob) && hasBytes(one);
+    return isListOf(
+        (one) => isToken(one) && (one.top_logprobs === undefined || isListOf(isToken, one.top_logprobs)),
+        tokens,
+    );
+}
+
+function isFile(file) {
+    const [, kind, data] = FILE.exec(file?.url ?? "") ?? [];
+    const isNamed = typeof file?.name === "string" && typeof file.type === "string";
+    return isNamed && Number.isFinite(file.size) && kind === file.kind && data.length % 4 === 0;
+}
+
+function isCall(call) {
+    return ["id", "name", "arguments"].every((name) => typeof call?.[name] === "string");
+}
+
+function isListOf(isOne, list) {
+    return Array.isArray(list) && list.every(isOne);
 }
 
 function isRecord(value) {

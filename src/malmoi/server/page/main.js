@@ -1,18 +1,22 @@
 /* Where the page begins: makes its parts and tells each of the others. Reading order from here:
 
    composer.js (Korean and the Enter key) -> chat.js (an answer comes in) -> conversation.js (a chat is a tree)
-   markdown.js, message_view.js (how it looks) -> settings_view.js, history_view.js, tokens_page.js (the rest)
+   markdown.js, message_view.js (how it looks) -> models.js, settings_view.js, history_view.js, tokens_page.js (the rest)
 */
 
 import { Api } from "./api.js";
 import { reason } from "./answers.js";
+import { BillView } from "./bill_view.js";
 import { ChatPage } from "./chat.js";
 import { newConversation } from "./conversation.js";
-import { at, element, notify } from "./dom.js";
+import { at, notify } from "./dom.js";
 import { HistoryView } from "./history_view.js";
+import { canChat, modelOf } from "./models.js";
+import { drawModels, modelOptions } from "./models_view.js";
 import { noSettings } from "./parameters.js";
 import { Preference } from "./preferences.js";
 import { SettingsView } from "./settings_view.js";
+import { closeSidebar, openSidebar, watchSidebar } from "./sidebar.js";
 import { Store } from "./store.js";
 import { TokensPage } from "./tokens_page.js";
 import { fillWords, say } from "./words.js";
@@ -40,16 +44,15 @@ const history = new HistoryView({
     },
 });
 
+const bill = new BillView(modelCalled);
+
 const chat = new ChatPage({
     api,
-    asked: () => ({
-        models: [at("model").value, otherModel.get()].filter((id, index) => index === 0 || isOther(id)),
-        contextLength: models.find(({ id }) => id === at("model").value)?.context_length ?? null,
-        seesTokens: seesTokens.get(),
-    }),
+    asked: () => ({ models: askedModels(), seesTokens: seesTokens.get() }),
     saved: (conversation) => history.save(conversation),
+    drawn: (conversation, shown) => bill.draw(conversation, shown, askedModels()[0].contextLength),
     answered: () => {
-        if (models.some(({ context_length: length }) => length === null)) loadModels(); // loaded now, so known
+        if (models.some(({ contextLength }) => contextLength === null)) loadModels(); // loaded now, so known
     },
 });
 
@@ -59,16 +62,36 @@ const settings = new SettingsView(at("settings"), {
         lastSettings.set(chat.conversation.settings);
         if (Object.keys(chat.conversation.messages).length > 0) history.save(chat.conversation);
     },
-    models: () => models.map(({ id }) => id),
+    models: () => models.filter(canChat),
+    asked: askedModels,
+    priced: () => {
+        drawModelList();
+        chat.draw();
+    },
     otherModel,
     seesTokens,
     key,
 });
 
-const tokens = new TokensPage(at("tokens-page"), { api, models: () => models.map(({ id }) => id) });
+const tokens = new TokensPage(at("tokens-page"), { api, models: () => models });
 
-function isOther(id) {
-    return id !== at("model").value && models.some((model) => model.id === id);
+function modelCalled(name) {
+    return models.find(({ id }) => id === name);
+}
+
+/** The model that is chosen, and the one that is to be compared with it, if there is one. */
+function askedModels() {
+    const id = at("model").value;
+    const others = models.filter(
+        (model) => model.id === otherModel.get() && model.id !== id && canChat(model),
+    );
+    return [modelCalled(id) ?? modelOf({ id }), ...others];
+}
+
+function chooseModel(id) {
+    at("model").value = id;
+    lastModel.set(id);
+    chat.draw();
 }
 
 function show(conversation) {
@@ -82,15 +105,20 @@ function startChat() {
     closeSidebar();
 }
 
+function drawModelList() {
+    const chatting = models.filter(canChat);
+    const chosen = [at("model").value, lastModel.get()].find((id) => chatting.some((one) => one.id === id));
+    at("model").replaceChildren(...modelOptions(chatting));
+    at("model").value = chosen ?? chatting[0]?.id;
+    drawModels(chatting, chooseModel);
+}
+
 async function loadModels() {
     try {
+        const known = JSON.stringify(models);
         models = await api.models();
-        const chosen = [at("model").value, lastModel.get()].find((id) =>
-            models.some((model) => model.id === id),
-        );
-        at("model").replaceChildren(...models.map(({ id }) => element("option", { value: id }, id)));
-        at("model").value = chosen ?? models[0]?.id;
-        if (models.length === 0) notify(say("noModel"));
+        if (!models.some(canChat)) notify(say("noModel"));
+        if (JSON.stringify(models) !== known) drawModelList(); // else it stays, and with it the focus in it
     } catch (problem) {
         notify(reason(problem), { action: say("retry"), onclick: loadModels });
     }
@@ -111,36 +139,14 @@ function turn() {
     if (isTokens) tokens.show();
 }
 
-// On a phone the list of chats lies over the page, and what is beneath it cannot be reached.
-const narrow = matchMedia("(max-width: 48rem)");
-
-function setSidebar(isOpen) {
-    document.body.classList.toggle("sidebar-open", isOpen);
-    at("sidebar").inert = narrow.matches && !isOpen;
-    at("main").inert = narrow.matches && isOpen;
-    at("open-sidebar").setAttribute("aria-expanded", String(isOpen));
-}
-
-function closeSidebar() {
-    if (!document.body.classList.contains("sidebar-open")) return;
-    setSidebar(false);
-    at("open-sidebar").focus();
-}
-
-at("open-sidebar").addEventListener("click", () => {
-    setSidebar(true);
-    at("close-sidebar").focus();
-});
-for (const id of ["close-sidebar", "scrim"]) at(id).addEventListener("click", closeSidebar);
-narrow.addEventListener("change", () => setSidebar(false));
 at("new-chat").addEventListener("click", startChat);
 at("open-settings").addEventListener("click", () => settings.show());
 at("settings").addEventListener("close", () => {
     if (models.length === 0) loadModels();
 });
-at("model").addEventListener("change", () => {
-    lastModel.set(at("model").value);
-    chat.draw();
+at("model").addEventListener("change", () => chooseModel(at("model").value));
+at("models").addEventListener("beforetoggle", ({ newState }) => {
+    if (newState === "open") loadModels(); // another may have been loaded since, or unloaded
 });
 addEventListener("hashchange", turn);
 document.addEventListener("keydown", (event) => {
@@ -148,15 +154,14 @@ document.addEventListener("keydown", (event) => {
     if (!(event.ctrlKey || event.metaKey) || event.isComposing) return;
     if (event.key === "k") {
         event.preventDefault();
-        setSidebar(true);
-        at("search").focus();
+        openSidebar("search");
     } else if (event.shiftKey && event.code === "KeyO") {
         event.preventDefault();
         startChat();
     }
 });
 
-setSidebar(false);
+watchSidebar();
 const first = newConversation(structuredClone(lastSettings.get()));
 chat.open(first);
 history.mark(first);

@@ -3,73 +3,27 @@
    formula("\\frac{1}{2}", true) -> <math display="block"><mfrac><mn>1</mn><mn>2</mn></mfrac></math>
 
 A subset, by intent: fractions, roots, scripts, sums and limits, brackets that grow, matrices and cases, accents, Greek,
-text. What is not in it is not guessed at: the source is shown as it is. Read first: markdown.js, which finds formulas.
+text. What is not in it is not guessed at: the source is shown as it is. Read first:
+markdown_spans.js, which finds formulas; read next: math_symbols.js, what each command is.
 */
+
+import {
+    ACCENTS,
+    ALPHABETS,
+    BRACKETS,
+    DOUBLE_STRUCK,
+    FUNCTIONS,
+    LETTERS,
+    LIMITED,
+    LIMIT_FUNCTIONS,
+    OPERATORS,
+    SPACES,
+    TEXTS,
+} from "./math_symbols.js";
 
 const MATHML = "http://www.w3.org/1998/Math/MathML";
 const MAX_DEPTH = 60;
 const TOKEN = /\\[a-zA-Z]+|\\[^]|\d+(?:\.\d+)?|\s+|[^]/gu;
-
-const pairs = (text) =>
-    new Map(
-        text
-            .trim()
-            .split(/\s+/)
-            .map((pair) => [pair.slice(0, -[...pair].at(-1).length), [...pair].at(-1)]),
-    );
-
-const LETTERS =
-    pairs(`alphaα betaβ gammaγ deltaδ epsilonϵ varepsilonε zetaζ etaη thetaθ varthetaϑ iotaι kappaκ lambdaλ muμ
-    nuν xiξ piπ rhoρ sigmaσ tauτ upsilonυ phiϕ varphiφ chiχ psiψ omegaω GammaΓ DeltaΔ ThetaΘ LambdaΛ XiΞ PiΠ SigmaΣ PhiΦ
-    PsiΨ OmegaΩ infty∞ partial∂ nabla∇ ellℓ hbarℏ emptyset∅ forall∀ exists∃ Reℜ Imℑ`);
-const OPERATORS =
-    pairs(`times× div÷ cdot⋅ pm± mp∓ ast∗ circ∘ bullet∙ leq≤ le≤ geq≥ ge≥ neq≠ ne≠ approx≈ equiv≡ sim∼ simeq≃
-    cong≅ propto∝ ll≪ gg≫ in∈ notin∉ ni∋ subset⊂ supset⊃ subseteq⊆ supseteq⊇ cup∪ cap∩ setminus∖ land∧ wedge∧ lor∨ vee∨
-    neg¬ lnot¬ to→ rightarrow→ leftarrow← leftrightarrow↔ Rightarrow⇒ Leftarrow⇐ Leftrightarrow⇔ implies⟹ iff⟺ mapsto↦
-    int∫ iint∬ oint∮ ldots… dots… cdots⋯ vdots⋮ ddots⋱ prime′ mid∣ parallel∥ perp⊥ oplus⊕ otimes⊗ odot⊙ langle⟨ rangle⟩
-    lfloor⌊ rfloor⌋ lceil⌈ rceil⌉ vert| Vert‖ lbrace{ rbrace} colon:`);
-const LIMITED = pairs("sum∑ prod∏ coprod∐ bigcup⋃ bigcap⋂ bigoplus⨁ bigotimes⨂");
-const FUNCTIONS = new Set(
-    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp det dim ker deg gcd arg Pr".split(
-        " ",
-    ),
-);
-const LIMIT_FUNCTIONS = new Set("lim max min sup inf limsup liminf argmax argmin".split(" "));
-const ACCENTS = pairs("hat^ widehat^ bar¯ overline¯ vec→ dot˙ ddot¨ tilde~ widetilde~");
-const SPACES = new Map([
-    [",", 0.17],
-    [":", 0.22],
-    [">", 0.22],
-    [";", 0.28],
-    ["!", -0.17],
-    [" ", 0.25],
-    ["quad", 1],
-    ["qquad", 2],
-]);
-const TEXTS = new Set(["text", "mathrm", "textbf", "textrm", "textit", "operatorname", "mbox"]);
-const ALPHABETS = new Map([
-    ["mathbf", [0x1d400, 0x1d41a]],
-    ["boldsymbol", [0x1d400, 0x1d41a]],
-    ["mathbb", [0x1d538, 0x1d552]],
-    ["mathcal", [0x1d4d0, 0x1d4ea]],
-    ["mathsf", [0x1d5a0, 0x1d5ba]],
-    ["mathtt", [0x1d670, 0x1d68a]],
-]);
-const DOUBLE_STRUCK = pairs("Cℂ Hℍ Nℕ Pℙ Qℚ Rℝ Zℤ"); // those that Unicode had before it had the alphabet
-const BRACKETS = new Map([
-    ["matrix", ["", ""]],
-    ["pmatrix", ["(", ")"]],
-    ["bmatrix", ["[", "]"]],
-    ["Bmatrix", ["{", "}"]],
-    ["vmatrix", ["|", "|"]],
-    ["Vmatrix", ["‖", "‖"]],
-    ["cases", ["{", ""]],
-    ["aligned", ["", ""]],
-    ["align", ["", ""]],
-    ["align*", ["", ""]],
-    ["array", ["", ""]],
-    ["gathered", ["", ""]],
-]);
 
 /** The formula as an element, on a line of its own if `isBlock`. TeX that is not understood stays as it was written. */
 export function formula(tex, isBlock) {

@@ -1,265 +1,27 @@
-/* How the next answer is drawn: every parameter of the API with its one line of explanation, and the presets.
+/* How the next answer is made: every parameter of the API with its one line of explanation.
 
    settings = {system: "", parameters: {temperature: 0.7, ...}}   what is not in it is the model's own default
 
-The names are the API's. Read next: settings_view.js, which makes fields of this page; malmoi/engine/params.py, which
-says what each number does to the logits.
+The names are the API's. Read next: sampling_parameters.js and form_parameters.js, the two halves of the list;
+parameter_text.js, what is typed for each kind; settings_view.js, which makes fields of all.
 */
 
-/** `kind` is number, flag, text, lines, biases or scripts; a number has its range, and `step` 1 means whole ones. */
-export const PARAMETERS = [
-    {
-        name: "temperature",
-        kind: "number",
-        low: 0,
-        high: 2,
-        step: 0.05,
-        about: [
-            "낮을수록 뻔하고 안정적으로, 높을수록 다양하게 답합니다. 0이면 늘 가장 그럴듯한 토큰을 고릅니다.",
-            "Lower is steadier, higher more varied. 0 always takes the likeliest token.",
-        ],
-    },
-    {
-        name: "top_p",
-        kind: "number",
-        low: 0,
-        high: 1,
-        step: 0.01,
-        about: [
-            "그럴듯한 토큰부터 더해 확률 합이 이 값이 될 때까지만 후보로 둡니다.",
-            "Only the likeliest tokens that together make up this probability.",
-        ],
-    },
-    {
-        name: "max_tokens",
-        kind: "number",
-        low: 1,
-        high: 1048576,
-        step: 1,
-        about: [
-            "답변의 최대 길이(토큰)입니다. 비우면 컨텍스트가 허락하는 만큼 씁니다.",
-            "The longest answer, in tokens. Empty: as long as the context has room.",
-        ],
-    },
-    {
-        name: "repetition_penalty",
-        kind: "number",
-        low: 0.5,
-        high: 2,
-        step: 0.01,
-        about: [
-            "이미 나온 토큰이 다시 나오기 어렵게 합니다. 1이면 끕니다.",
-            "Makes what has occurred less likely. 1 is off.",
-        ],
-    },
-    {
-        name: "seed",
-        kind: "number",
-        low: 0,
-        high: Number.MAX_SAFE_INTEGER,
-        step: 1,
-        about: [
-            "같은 시드와 같은 질문이면 같은 답이 나옵니다.",
-            "The same seed and question give the same answer.",
-        ],
-    },
-    {
-        name: "script_lock",
-        kind: "scripts",
-        options: ["", "hangul", "hangul,han"],
-        labels: [
-            ["끄기", "off"],
-            ["한글만", "Hangul only"],
-            ["한글과 한자", "Hangul and Hanja"],
-        ],
-        about: [
-            "다른 문자로 새지 않게 답변의 문자를 묶습니다. 숫자와 문장 부호, 약간의 로마자는 됩니다.",
-            "Keeps the answer in these scripts. Digits, punctuation and a little Latin may pass.",
-        ],
-    },
-    {
-        name: "stop",
-        kind: "lines",
-        about: [
-            "이 문자열이 나오면 그 앞에서 답을 끝냅니다. 한 줄에 하나씩.",
-            "The answer ends before any of these, one a line.",
-        ],
-    },
-    {
-        name: "top_k",
-        kind: "number",
-        low: 0,
-        high: 1000000,
-        step: 1,
-        isRare: true,
-        about: [
-            "가장 그럴듯한 k개만 후보로 둡니다. 0이면 모두.",
-            "Of the k likeliest tokens only. 0 keeps all.",
-        ],
-    },
-    {
-        name: "min_p",
-        kind: "number",
-        low: 0,
-        high: 1,
-        step: 0.01,
-        isRare: true,
-        about: [
-            "1등 확률의 이 비율에 못 미치는 토큰을 뺍니다.",
-            "Leaves out what is less than this fraction as likely as the likeliest.",
-        ],
-    },
-    {
-        name: "typical_p",
-        kind: "number",
-        low: 0.001,
-        high: 1,
-        step: 0.001,
-        isRare: true,
-        about: [
-            "놀라움이 평균에 가까운 토큰부터 이 확률만큼만 후보로 둡니다. 1이면 모두.",
-            "Of the tokens about as surprising as expected, those that make up this probability. 1 keeps all.",
-        ],
-    },
-    {
-        name: "frequency_penalty",
-        kind: "number",
-        low: -2,
-        high: 2,
-        step: 0.1,
-        isRare: true,
-        about: [
-            "답변에 나온 횟수만큼 그 토큰의 점수를 깎습니다.",
-            "Lowers a token for each time that the answer has it.",
-        ],
-    },
-    {
-        name: "presence_penalty",
-        kind: "number",
-        low: -2,
-        high: 2,
-        step: 0.1,
-        isRare: true,
-        about: [
-            "답변에 한 번이라도 나온 토큰의 점수를 깎습니다.",
-            "Lowers a token once if the answer has it at all.",
-        ],
-    },
-    {
-        name: "min_tokens",
-        kind: "number",
-        low: 0,
-        high: 1048576,
-        step: 1,
-        isRare: true,
-        about: ["이만큼은 쓰고 나서 끝낼 수 있습니다.", "No end before so many tokens."],
-    },
-    {
-        name: "latin_share",
-        kind: "number",
-        low: 0,
-        high: 1,
-        step: 0.05,
-        isRare: true,
-        about: [
-            "문자를 묶었을 때 로마자 단어가 차지해도 되는 비율입니다.",
-            "Under a script lock: the share of words that may be Latin.",
-        ],
-    },
-    {
-        name: "ignore_eos",
-        kind: "flag",
-        isRare: true,
-        about: ["끝내려 해도 최대 길이까지 계속 씁니다.", "Goes on behind an end, up to the longest answer."],
-    },
-    {
-        name: "logit_bias",
-        kind: "biases",
-        isRare: true,
-        about: [
-            "토큰의 점수를 올리거나 내립니다. 한 줄에 ‘토큰 id: 수’, −100이면 금지.",
-            "Raises or lowers tokens, one a line: id, colon, number. −100 forbids.",
-        ],
-    },
-    {
-        name: "regex",
-        kind: "text",
-        isRare: true,
-        about: [
-            "답변 전체가 이 정규식에 맞아야 합니다.",
-            "The whole answer matches this regular expression.",
-        ],
-    },
-    {
-        name: "choice",
-        kind: "lines",
-        isRare: true,
-        about: ["이 가운데 하나로만 답합니다. 한 줄에 하나씩.", "The answer is one of these, one a line."],
-    },
-    {
-        name: "grammar",
-        kind: "text",
-        isRare: true,
-        about: [
-            "답변 전체가 이 문법(Lark 또는 GBNF)을 따릅니다.",
-            "The whole answer is of this grammar, Lark or GBNF.",
-        ],
-    },
-];
+import { FORMS } from "./form_parameters.js";
+import { SAMPLING } from "./sampling_parameters.js";
 
-/** The presets that come with the page. The reader's own are beside them. */
-export const PRESETS = [
-    { name: ["정확하게", "Precise"], parameters: { temperature: 0.2, top_p: 0.9 } },
-    { name: ["늘 같게", "Always the same"], parameters: { temperature: 0 } },
-    { name: ["창의적으로", "Creative"], parameters: { temperature: 1, min_p: 0.05 } },
-    { name: ["한글로만", "Hangul only"], parameters: { script_lock: ["hangul"] } },
-];
+/** `kind` is number, flag, text, lines, biases, schema, tools, or options, which are [value, [Korean, English]]; a number
+ *  has its range, and `step` 1 means whole ones. `needs(model)`: only for models of which it is true; `unless`: not with
+ *  these. `group`: where it stands; without one, first. */
+export const PARAMETERS = [...SAMPLING, ...FORMS];
 
 /** Nothing said: the model as its own files have it. */
 export function noSettings() {
     return { system: "", parameters: {} };
 }
 
-/** What a field's text means: a value for the request, undefined if it is empty.
- *  Throws Error for a text that means none: its message is a key of words.js, its `values` are what it says. */
-export function parse({ kind, low, high, step }, text) {
-    if (text.trim() === "") return undefined;
-    if (kind === "number") return parseNumber(text, low, high, step);
-    if (kind === "lines") return text.split("\n").filter((line) => line !== "");
-    if (kind === "scripts") return text.split(",");
-    if (kind === "biases") return parseBiases(text);
-    return text;
-}
-
-/** The text of a field with this value: what `parse` reads. */
-export function unparse({ kind }, value) {
-    if (value === undefined) return "";
-    if (kind === "lines") return value.join("\n");
-    if (kind === "biases")
-        return Object.entries(value)
-            .map(([id, bias]) => `${id}: ${bias}`)
-            .join("\n");
-    return String(value);
-}
-
-function parseNumber(text, low, high, step) {
-    const value = Number(text);
-    if (!(value >= low && value <= high)) throw refusal("outOfRange", { low, high });
-    if (step === 1 && !Number.isInteger(value)) throw refusal("notWhole");
-    return value;
-}
-
-function parseBiases(text) {
-    const lines = text.split("\n").filter((line) => line.trim() !== "");
-    return Object.fromEntries(
-        lines.map((line) => {
-            const [, id, bias] = /^\s*(\d+)\s*:\s*(-?\d+(?:\.\d+)?)\s*$/.exec(line) ?? [];
-            if (id === undefined) throw refusal("notBiases");
-            return [id, Number(bias)];
-        }),
-    );
-}
-
-function refusal(key, values = {}) {
-    return Object.assign(new Error(key), { values });
+/** Those of `parameters` that `model` takes, undefined for one that is not known: what is asked of it. */
+export function parametersFor(model, parameters) {
+    const isTaken = ({ name, needs }) => name in parameters && (needs === undefined || needs(model));
+    const taken = PARAMETERS.filter(isTaken).map(({ name }) => [name, structuredClone(parameters[name])]);
+    return Object.fromEntries(taken);
 }

@@ -2,7 +2,9 @@
 
 import { element } from "./dom.js";
 import { reason } from "./answers.js";
-import { hexadecimal, textOf } from "./token_view.js";
+import { canCut } from "./models.js";
+import { cost, money, priceOf } from "./prices.js";
+import { hexadecimal, textOf } from "./token_bytes.js";
 import { number, say } from "./words.js";
 
 const WAIT_MS = 150; // after the last key, before the server is asked
@@ -10,7 +12,7 @@ const NUM_TINTS = 5;
 const SYLLABLE = /[가-힣]/g;
 const FORMS = ["NFC", "NFD"];
 
-/** Fills `page`. `models()` gives the ids of the models there are. */
+/** Fills `page`. `models()` gives the models there are: those whose tokenizer is here are shown. */
 export class TokensPage {
     #api;
     #models;
@@ -60,19 +62,19 @@ export class TokensPage {
 
     /** Show the page with the models that there are now. */
     show() {
-        const ticked = new Set(
+        const unticked = new Set(
             [...this.#ticks.querySelectorAll("input:not(:checked)")].map((tick) => tick.value),
         );
         this.#ticks.replaceChildren(
             element("legend", { class: "unseen" }, say("tokensModels")),
-            ...this.#models().map((id) =>
+            ...this.#cutting().map(({ id }) =>
                 element(
                     "label",
                     {},
                     element("input", {
                         type: "checkbox",
                         value: id,
-                        checked: !ticked.has(id),
+                        checked: !unticked.has(id),
                         onchange: () => this.#cut(),
                     }),
                     id,
@@ -80,6 +82,10 @@ export class TokensPage {
             ),
         );
         this.#cut();
+    }
+
+    #cutting() {
+        return this.#models().filter(canCut);
     }
 
     #cutSoon() {
@@ -92,20 +98,21 @@ export class TokensPage {
         this.#asking = new AbortController();
         const { signal } = this.#asking;
         const text = this.#text.value;
-        const models = [...this.#ticks.querySelectorAll("input:checked")].map((tick) => tick.value);
+        const ticked = [...this.#ticks.querySelectorAll("input:checked")].map((tick) => tick.value);
+        const models = this.#cutting().filter(({ id }) => ticked.includes(id));
         const results = await Promise.all(models.map((model) => this.#result(model, text, signal)));
         if (!signal.aborted) this.#results.replaceChildren(...results);
     }
 
     async #result(model, text, signal) {
-        const title = element("h2", {}, model);
+        const title = element("h2", {}, model.id);
         try {
-            const { pieces, count } = await this.#api.tokenize(model, text, signal);
+            const { pieces, count } = await this.#api.tokenize(model.id, text, signal);
             return element(
                 "section",
                 {},
                 title,
-                counts(text, count),
+                counts(text, count, priceOf(model)),
                 element("p", { class: "pieces" }, pieces.map(piece)),
             );
         } catch (problem) {
@@ -114,13 +121,15 @@ export class TokensPage {
     }
 }
 
-function counts(text, count) {
+function counts(text, count, price) {
     const syllables = text.normalize("NFC").match(SYLLABLE)?.length ?? 0;
     const rows = [
         [number(count), say("countTokens")],
         [number([...new Intl.Segmenter().segment(text)].length), say("countCharacters")],
         [number(new TextEncoder().encode(text).length), say("countBytes")],
         syllables > 0 && [number(count / syllables, 3), say("perSyllable")],
+        price !== null && [money(cost({ prompt: count, completion: 0 }, price)), say("asPrompt")],
+        price !== null && [money(cost({ prompt: 0, completion: count }, price)), say("asAnswer")],
     ];
     return element(
         "dl",
