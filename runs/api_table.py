@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 from fastapi import UploadFile
 from fastapi.routing import APIRoute
@@ -29,11 +29,13 @@ INTRODUCTION = """# The API
 <!-- Written by `python runs/api_table.py`; a test keeps it up to date. -->
 
 `malmoi serve`가 답하는 주소와 매개변수를 모두 적은 표입니다. 표에 없는 매개변수를 보내면 그 이름을 밝힌 400 오류가
-돌아옵니다. 말없이 무시하는 것은 없습니다. 지원하지 않는 것에는 대신 무엇을 하면 되는지 적었습니다.
+돌아옵니다. 말없이 무시하는 것은 없습니다. 지원하지 않는 것에는 대신 무엇을 하면 되는지 적었습니다. 어느 모델이
+답했는지는 응답 헤더 `x-malmoi-model`에, 라우터가 골랐다면 그 이유는 `x-malmoi-why`에 있습니다.
 
 Every address that `malmoi serve` answers, and every parameter. What is not in a table is refused with a 400 that names
 it, so nothing is ignored in silence. `null` counts as not given. What other servers know and this one does not is under
-"refused", with what to do instead. Errors have OpenAI's form, at `/v1/messages` Anthropic's, at `/api` Ollama's.
+"refused", with what to do instead. The header `x-malmoi-model` says which model has answered, and `x-malmoi-why` why,
+where a router chose it. Errors have OpenAI's form, at `/v1/messages` Anthropic's, at `/api` Ollama's.
 """
 
 
@@ -63,15 +65,22 @@ def section(route: APIRoute) -> str:
             told.append(
                 "\n".join(["Refused:", "", *(f"- `{name}`: {why}" for name, why in body.REFUSED.items())])
             )
-        told += [f"`{name}` has:\n\n{table(inner)}{refused(inner)}" for name, inner in objects(body)]
+        told += [f"{heading(name, inner)}\n\n{table(inner)}{refused(inner)}" for name, inner in objects(body)]
     return "\n\n".join(told)
 
 
+def heading(name: str, inner: type[Body]) -> str:
+    """What stands above the table of an object: a parameter may be one of several."""
+    is_what = sentence(inspect.getdoc(inner) or "").partition(".")[0]
+    return f"`{name}`: {is_what[:1].lower()}{is_what[1:]}."
+
+
 def table(body: type[BaseModel]) -> str:
-    """Its fields, a row each."""
+    """Its fields, a row each, those first that it cannot do without."""
+    fields = sorted(body.model_fields.items(), key=lambda named: not named[1].is_required())
     rows = [
         f"| `{field.alias or name}` | {kind(field)} | {default(field)} | {field.description or ''} |"
-        for name, field in body.model_fields.items()
+        for name, field in fields
     ]
     return "\n".join(["| parameter | type | if not given | |", "| --- | --- | --- | --- |", *rows])
 
@@ -110,7 +119,7 @@ def named(annotation: Any) -> Iterator[str]:
     match get_origin(annotation), get_args(annotation):
         case origin, choices if origin is Literal:
             yield from (f'`"{one}"`' if isinstance(one, str) else f"`{str(one).lower()}`" for one in choices)
-        case origin, parts if origin is UnionType:
+        case origin, parts if origin in (UnionType, Union):
             yield from (name for part in parts if part is not NoneType for name in named(part))
         case origin, (item,) if origin is list:
             yield f"list of {' or '.join(named(item))}"

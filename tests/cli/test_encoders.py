@@ -8,8 +8,11 @@ import torch
 from click import Command
 from click.testing import CliRunner, Result
 
+from malmoi.budget import weight_bytes
 from malmoi.cli.classify import classify
 from malmoi.cli.embed import embed
+from malmoi.cli.engine import EngineSettings
+from malmoi.cli.loading import load_any, memory_of
 from malmoi.core.errors import DataError
 from malmoi.llm import TextEncoder
 from malmoi.models import build_model, initialise, save_model
@@ -41,6 +44,22 @@ def test_embed_prints_a_vector_a_text(directory: str) -> None:
     assert torch.allclose(
         torch.tensor([row["embedding"] for row in rows]), TextEncoder.load(directory).embed(TEXTS)
     )
+
+
+@pytest.mark.parametrize("dtype", [None, "fp32", "bf16", "int8"])
+def test_the_server_loads_an_encoder_in_the_precision_that_is_asked_for(directory: str, dtype: str | None) -> None:
+    before = torch.get_num_threads()
+    settings = EngineSettings(dtype=dtype, threads=before + 1)
+    try:
+        loaded = load_any(directory, settings)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+    assert isinstance(loaded, TextEncoder)
+    assert memory_of(directory, settings) == weight_bytes(loaded.model)
+    exact = TextEncoder.load(directory).embed(TEXTS)
+    apart = (loaded.embed(TEXTS) - exact).abs().max() / exact.abs().max()
+    assert apart == 0 if dtype in (None, "fp32") else 0 < apart < 0.1
 
 
 def test_embed_compares_texts(directory: str) -> None:

@@ -16,6 +16,9 @@ from openai import OpenAI
 from malmoi.llm import LLM
 from malmoi.server.app import ServerSettings, create_app
 from malmoi.server.catalogue import Catalogue, Load
+from malmoi.server.connection import Config, ConnectionLimits
+from malmoi.server.entry import Entry
+from malmoi.server.room import Room
 from malmoi.testing.models import tiny_llama, tiny_llm
 
 HELLO = [{"role": "user", "content": "안녕?"}]
@@ -82,7 +85,10 @@ def wait_until(is_so: Callable[[], object], *, seconds: float = 60) -> None:
 
 
 Serve = Callable[..., Served]
-"""`serve(llm or {name: llm}, load=..., **settings)`."""
+"""`serve(llm or {name: llm}, load=..., entries={name: entry}, room=..., limits=..., **settings)`.
+
+Entries take the models' places.
+"""
 
 
 @pytest.fixture(scope="session")
@@ -100,12 +106,24 @@ def serve() -> Iterator[Serve]:
 
 
 def _start(
-    servers: ExitStack, models: LLM | Mapping[str, LLM], *, load: Load | None = None, **settings: Any
+    servers: ExitStack,
+    models: LLM | Mapping[str, LLM],
+    *,
+    load: Load | None = None,
+    entries: Mapping[str, Entry] | None = None,
+    room: Room | None = None,
+    limits: ConnectionLimits | None = None,
+    **settings: Any,
 ) -> Served:
     named = {"default": models} if isinstance(models, LLM) else models
-    catalogue = Catalogue({name: name for name in named}, load=load or (lambda path: named[str(path)]))
+    catalogue = Catalogue(
+        {name: name for name in named} if entries is None else entries,
+        load=load or (lambda path: named[str(path)]),
+        room=room,
+    )
     app = create_app(catalogue, ServerSettings(**settings))
-    config = uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=5)
+    limits = limits or ConnectionLimits()
+    config = Config(app, limits, port=0, log_level="warning", timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

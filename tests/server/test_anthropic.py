@@ -103,20 +103,32 @@ def test_parameters_do_what_they_do_elsewhere(tiny: Served) -> None:
     assert tiny.post("/v1/messages", **body).json()["content"][0]["text"] == wanted
 
 
+def test_an_answer_has_the_form_that_is_asked_for(tiny: Served) -> None:
+    schema = {"type": "object", "properties": {"수": {"const": 1}}, "required": ["수"]}
+    schema["additionalProperties"] = False  # type: ignore[assignment]
+    form = {"format": {"type": "json_schema", "schema": schema}}
+    body = {"messages": HELLO, "max_tokens": 64, "output_config": form}
+    assert tiny.post("/v1/messages", **body).json()["content"][0]["text"].replace(" ", "") == '{"수":1}'
+
+
 @pytest.mark.parametrize(
     ("more", "word"),
     [
-        ({"tools": [{"name": "f", "input_schema": {"type": "object"}}]}, "tools"),
+        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools"),
+        ({"tool_choice": {"type": "any"}}, "tool_choice"),
+        ({"tool_choice": {"type": "tool"}}, "tool_choice"),
+        ({"thinking": {"type": "enabled"}}, "thinking"),
         ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "thinking"),
         ({"extra_body": {"temperature": -1}}, "temperature"),
         ({"extra_body": {"no_such_thing": 1}}, "no_such_thing"),
         ({"max_tokens": 0}, "max_tokens"),
-        ({"messages": [*HELLO, {"role": "assistant", "content": "네"}]}, "End with the user's"),
+        ({"output_config": {"effort": "low"}}, "output_config"),
+        ({"output_config": {"effort": "low"}, "thinking": {"type": "disabled"}}, "output_config"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "user", "content": [{"type": "document"}]}]}, "document"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "http://a"}}]}]},
-            "nothing is fetched",
+            "takes no images",
         ),
     ],
     ids=str,

@@ -8,7 +8,9 @@ import pytest
 
 import malmoi.server
 
+MODULES = [info.name for info in pkgutil.walk_packages(malmoi.server.__path__, "malmoi.server.")]
 
-@pytest.mark.parametrize("name", [info.name for info in pkgutil.iter_modules(malmoi.server.__path__)])
+
+@pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples_are_true(name: str) -> None:
-    assert doctest.testmod(importlib.import_module(f"malmoi.server.{name}")).failed == 0
+    assert doctest.testmod(importlib.import_module(name)).failed == 0

@@ -99,7 +99,9 @@ def test_an_encoder_has_a_line_and_no_answers(serve: Serve) -> None:
     models: Any = {"encoder": encoder()}
     served = serve(models)
     served.post("/v1/embeddings", input="a")
-    assert samples(served) == {"requests_waiting": 0}
+    found = samples(served)
+    assert found.pop("model_bytes") > 0
+    assert found == {"requests_waiting": 0, "model_loaded": 1, "model_loads_total": 1}
 
 
 def test_names_of_models_are_written_so_that_they_are_read_back() -> None:

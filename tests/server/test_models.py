@@ -62,14 +62,18 @@ def test_a_model_is_loaded_once_when_it_is_first_asked_for(serve: Serve) -> None
     served = serve({"one": one, "other": other}, load=loader(loaded, one=lambda: one, other=lambda: other))
     wait_until(lambda: served.http.get("/ready").status_code == 200)
     assert loaded == ["one"]
-    assert "malmoi" not in served.http.get("/v1/models/other").json()
+    assert served.http.get("/v1/models/other").json()["malmoi"] == {
+        "kind": None, "loaded": False, "bytes": 0, "price": None,
+    }  # fmt: skip
     threads = [threading.Thread(target=answer, args=(served,), kwargs={"model": "other"}) for _ in range(5)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert loaded == ["one", "other"]
-    assert served.http.get("/v1/models/other").json()["malmoi"]["vocab_size"] == 259
+    told = served.http.get("/v1/models/other").json()["malmoi"]
+    assert (told["vocab_size"], told["kind"], told["loaded"]) == (259, "writes", True)
+    assert told["bytes"] == other.engine.num_bytes
 
 
 def test_while_one_is_loaded_the_server_is_not_ready_but_well_and_another_answers(serve: Serve) -> None:

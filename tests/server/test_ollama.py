@@ -5,7 +5,7 @@ from typing import Any
 
 import ollama
 import pytest
-from tests.server.conftest import HELLO, Serve, Served
+from tests.server.conftest import HELLO, Serve, Served, wait_until
 from tests.server.test_encoders import TEXTS, encoder
 
 import malmoi
@@ -117,9 +117,44 @@ def test_an_answer_has_the_form_that_is_asked_for(client: ollama.Client) -> None
     assert answer.replace(" ", "") == '{"수":1}'
 
 
+def test_likelihoods_are_those_of_the_tokens(served: Served, client: ollama.Client) -> None:
+    wanted = (
+        served.models["tiny"].chat(HELLO, SamplingParams(temperature=0, max_tokens=6, logprobs=2)).logprobs
+    )
+    asked: Any = {"messages": HELLO, "options": GREEDY, "logprobs": True, "top_logprobs": 2}
+    whole = client.chat("tiny", **asked).logprobs or ()
+    streamed = [one for line in client.chat("tiny", **asked, stream=True) for one in line.logprobs or ()]
+    for found in (whole, streamed):
+        assert [one.logprob for one in found] == pytest.approx([one.logprob for one in wanted], abs=1e-5)
+        assert [len(one.top_logprobs or ()) for one in found] == [2] * 6
+    assert client.generate("tiny", "말", options=GREEDY, logprobs=True).logprobs[0].token  # type: ignore[index]
+
+
 def test_to_ask_nothing_loads_the_model(client: ollama.Client) -> None:
     for answer in (client.chat("tiny", []), client.generate("tiny", "")):
         assert (answer.done, answer.done_reason) == (True, "load")
+
+
+def test_a_model_stays_as_long_as_it_is_told_to(serve: Serve) -> None:
+    loads: list[str | None] = []
+
+    def load(path: str | None) -> Any:
+        loads.append(path)
+        return tiny_llm()
+
+    served = serve({"one": tiny_llm(), "two": tiny_llm()}, load=load)
+    wait_until(lambda: served.http.get("/ready").status_code == 200)
+    there = lambda: [one["name"] for one in served.http.get("/api/ps").json()["models"]]  # noqa: E731
+    with ollama.Client(served.url) as client:
+        assert client.generate("two", "", keep_alive="-1s").done_reason == "load"
+        assert there() == ["one", "two"]
+        client.chat("two", HELLO, keep_alive=0, options=GREEDY)
+        wait_until(lambda: there() == ["one"])
+        assert client.generate("one", "", keep_alive=0).done_reason == "unload"
+        wait_until(lambda: there() == [])
+        client.chat("one", HELLO, options=GREEDY)
+        assert there() == ["one"]
+    assert loads == ["one", "two", "one"]
 
 
 def test_vectors_are_the_encoders(served: Served, client: ollama.Client) -> None:
@@ -129,6 +164,9 @@ def test_vectors_are_the_encoders(served: Served, client: ollama.Client) -> None
         pytest.approx(vector, rel=1e-4, abs=1e-6) for vector in wanted.tolist()
     ]
     assert len(client.embed("encoder", TEXTS[0], dimensions=5).embeddings[0]) == 5
+    older = client.embeddings("encoder", TEXTS[0])
+    assert list(older.embedding) == pytest.approx(list(found.embeddings[0]), rel=1e-6)
+    assert list(client.embeddings("encoder", "").embedding) == []
 
 
 def test_models_are_listed_and_described(served: Served, client: ollama.Client) -> None:
@@ -144,7 +182,10 @@ def test_models_are_listed_and_described(served: Served, client: ollama.Client) 
         "general.parameter_count": count_parameters(model),
         "llama.context_length": 512,
     }
-    assert (shown.capabilities, client.show("encoder").capabilities) == (["completion"], ["embedding"])
+    assert (shown.capabilities, client.show("encoder").capabilities) == (
+        ["completion", "tools"],
+        ["embedding"],
+    )
     assert served.http.get("/api/version").json() == {"version": malmoi.__version__}
 
 
@@ -154,18 +195,22 @@ def test_models_are_listed_and_described(served: Served, client: ollama.Client) 
         ("chat", {"options": {"num_ctx": 4096}}, 400, "num_ctx"),
         ("chat", {"options": {"no_such_thing": 1}}, 400, "no_such_thing"),
         ("chat", {"options": {"temperature": -1}}, 400, "temperature"),
-        ("chat", {"keep_alive": "5m"}, 400, "keep_alive"),
+        ("chat", {"keep_alive": "soon"}, 400, "keep_alive"),
         ("chat", {"tools": [{"type": "function"}]}, 400, "tools"),
-        ("chat", {"think": True}, 400, "think"),
+        ("chat", {"messages": HELLO, "think": True}, 400, "think"),
         ("chat", {"model": "nobody"}, 404, "nobody"),
         ("chat", {"messages": [{"role": "user", "content": "?", "images": ["AAAA"]}]}, 400, "text alone"),
-        ("generate", {"prompt": "a", "suffix": "b"}, 400, "suffix"),
+        ("generate", {"prompt": "a", "suffix": "b"}, 400, "gap"),
+        ("generate", {"prompt": "a", "raw": True, "suffix": "b"}, 400, "suffix"),
+        ("generate", {"prompt": "a", "raw": True, "think": True}, 400, "think"),
         ("generate", {"prompt": "a", "raw": True, "system": "b"}, 400, "raw"),
         ("generate", {"prompt": "a", "context": [1]}, 400, "context"),
         ("embed", {"input": "a"}, 400, "writes text"),
+        ("embeddings", {"prompt": "a"}, 400, "writes text"),
         ("embed", {"input": "a", "truncate": True}, 400, "truncate"),
         ("pull", {}, 400, "started with"),
         ("chat", {"model": 1}, 400, "model"),
+        ("chat", {"top_logprobs": 2}, 400, "top_logprobs"),
     ],
     ids=str,
 )

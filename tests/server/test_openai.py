@@ -58,6 +58,7 @@ def test_a_chat_is_a_chat_completion(scripted: Served) -> None:
         completion_tokens=num_new,
         total_tokens=num_prompt + num_new,
         prompt_tokens_details={"cached_tokens": answer.usage.prompt_tokens_details.cached_tokens},
+        completion_tokens_details={"reasoning_tokens": 0},
     )
 
 

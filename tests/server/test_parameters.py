@@ -1,6 +1,7 @@
 """Every parameter does something, or is an error that names it: what nobody knows is not passed over in silence."""
 
 import json
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -8,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.server.conftest import HELLO, Served
 
-from malmoi.server.bodies import ChatBody, CompletionBody
+from malmoi.server.bodies import CompletionBody
+from malmoi.server.chat_bodies import ChatBody
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 WRONG: dict[str, list[Any]] = {
@@ -34,18 +36,41 @@ WRONG: dict[str, list[Any]] = {
     "choice": ["a", [1], {}],
     "script_lock": ["hangul", ["klingon"], [1]],
     "latin_share": [0.5, 2, "a"],
+    "beam_width": [0, "2"],
+    "early_stopping": ["soon"],
+    "priority": [-1, 0.5, "1", 10**30],
+    "cache_salt": [1, []],
+    "stop_token_ids": [[0]],
     "model": [1, []],
 }
+
+
+def tool(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name}}
+
+
+F = tool("f")
 WRONG_IN_CHATS: dict[str, list[Any]] = {
     "messages": [1, "안녕", {}, [1], [["user", "안녕"]]],
     "logprobs": [1, "true"],
     "top_logprobs": [3, -1, "3"],
     "max_completion_tokens": ["5", 0],
     "response_format": [{"type": "xml"}, {"type": "json_schema"}, {}, "json", {"type": "text", "more": 1}],
-    "tools": [[{"type": "function", "function": {"name": "f"}}], {}],
-    "functions": [[{"name": "f"}]],
-    "reasoning_effort": ["low"],
+    "tools": [{}, [{"type": "custom"}], [{"type": "function", "function": {}}], [F, F], [tool("auto")]],
+    "tool_choice": ["required", "any", {"type": "function", "function": {"name": "g"}}, {"type": "auto"}],
+    "functions": [{}, [{}], [{"name": "f"}, {"name": "f"}]],
+    "function_call": [{"name": "f"}, "required"],
+    "parallel_tool_calls": ["no"],
+    "reasoning_effort": ["low", "much"],
+    "thinking_budget": [-1, 64, "64"],
+    "chat_template_kwargs": [{"enable_thinking": True}, {"tone": "calm"}, [1]],
+    "continue_final_message": [True, "yes"],
+    "add_generation_prompt": [False],
+    "beginning": ["말", ["a"], [1.5]],
+    "modalities": [["audio"]],
+    "metadata": [{"a": 1}],
     "store": [True],
+    "service_tier": ["flex"],
     "no_such_thing": [1, "a", {}],
 }
 
@@ -128,6 +153,36 @@ def test_fewest_tokens_and_an_end_that_is_passed_over_make_an_answer_longer(tiny
         for more in ({}, {"min_tokens": 4}, {"ignore_eos": True, "max_tokens": 9})
     ]
     assert lengths == [1, 5, 9]
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [(CHAT, {"messages": [{"role": "user", "content": "말" * 40}]}), (TEXT, {"prompt": "말" * 40})],
+)
+def test_what_was_computed_is_found_by_those_of_the_same_salt_only(
+    tiny: Served, path: str, asked: dict[str, Any]
+) -> None:
+    def cached(salt: str) -> int:
+        used = tiny.post(path, **asked, max_tokens=1, cache_salt=salt).json()["usage"]
+        return int(used["prompt_tokens_details"]["cached_tokens"])
+
+    assert [cached(salt) > 0 for salt in ("가", "가", "나", "나", "가")] == [False, True, False, True, True]
+
+
+def test_a_priority_comes_to_the_engine(tiny: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    check = tiny.llm.engine.check
+    monkeypatch.setattr(tiny.llm.engine, "check", lambda asked: (seen.append(asked.priority), check(asked)))
+    for path, asked in ((CHAT, {"messages": HELLO}), (TEXT, {"prompt": "말"})):
+        for priority in (0, 3):
+            assert tiny.post(path, **asked, priority=priority, max_tokens=1).status_code == 200
+    assert [priority for priority, _ in groupby(seen)] == [0, 3, 0, 3]
+
+
+def test_half_a_character_is_a_salt_like_any_other(tiny: Served) -> None:
+    content = json.dumps({"messages": HELLO, "cache_salt": "\ud800", "max_tokens": 1})
+    response = tiny.http.post(CHAT, content=content, headers={"Content-Type": "application/json"})
+    assert response.status_code == 200, response.text
 
 
 JSON = st.recursive(

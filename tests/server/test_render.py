@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from tests.server.conftest import HELLO, Served
 
+from malmoi.llm.prompt import ChatPrompt
 from malmoi.text.chat import ChatTemplate
 
 PATH = "/v1/chat/render"
@@ -28,6 +29,13 @@ def test_a_sample_is_rendered_as_training_has_it(tiny: Served, is_continued: boo
     assert any(found["loss_mask"]) == (not is_continued)
 
 
+def test_tools_are_shown_as_the_model_sees_them(tiny: Served) -> None:
+    tools = [{"type": "function", "function": {"name": "시각", "parameters": {"type": "object"}}}]
+    found = tiny.post(PATH, messages=HELLO, tools=tools).json()
+    assert found["ids"] == tiny.llm.builder.prompt_ids(ChatPrompt(messages=HELLO, tools=tools))
+    assert "시각" in found["text"]
+
+
 @pytest.mark.parametrize(
     ("body", "word"),
     [
@@ -35,6 +43,8 @@ def test_a_sample_is_rendered_as_training_has_it(tiny: Served, is_continued: boo
         ({"messages": HELLO, "chat_template": "{{ 1 }}"}, "chat_template"),
         ({"messages": [{"role": "user", "content": 3}]}, "content"),
         ({"messages": HELLO, "tools": [{"type": "function"}]}, "tools"),
+        ({"messages": HELLO, "chat_template_kwargs": {"enable_thinking": False}}, "chat_template_kwargs"),
+        ({"messages": [{"role": "user", "content": "?", "mood": "good"}]}, "mood"),
     ],
     ids=str,
 )

@@ -145,6 +145,9 @@ def test_what_is_used_stays_longest() -> None:
     [
         ({"tools": [{"type": "web_search"}]}, "tools"),
         ({"reasoning": {"effort": "low"}}, "reasoning"),
+        ({"reasoning": {"summary": "concise"}}, "reasoning"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": {"type": "function", "name": "f"}}, "tool_choice"),
         ({"truncation": "auto"}, "truncation"),
         ({"background": True}, "background"),
         ({"temperature": -1}, "temperature"),

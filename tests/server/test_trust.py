@@ -8,6 +8,7 @@ import json
 import socket
 import threading
 import zlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -15,7 +16,9 @@ import pytest
 from PIL import Image
 from tests.server.conftest import HELLO, Serve, Served, wait_until
 
+from malmoi.core.errors import MediaError
 from malmoi.llm import LLM
+from malmoi.llm.media import MAX_FETCHED, MAX_FILES, MediaPolicy
 from malmoi.media import ImageProcessor
 from malmoi.media.image_processor import ShortestEdge
 from malmoi.server import trust
@@ -75,7 +78,7 @@ def test_each_of_the_keys_opens(locked: Served, key: str, name: str, form: str) 
     ],
     ids=str,
 )
-@pytest.mark.parametrize("path", ["/v1/models", "/docs", "/openapi.json", "/v1/no/such"])
+@pytest.mark.parametrize("path", ["/v1/models", "/metrics", "/openapi.json", "/v1/no/such"])
 def test_nothing_else_does(locked: Served, path: str, headers: dict[str, str]) -> None:
     response = locked.http.get(path, headers=headers)
     assert response.status_code == 401
@@ -245,8 +248,8 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "10,000 objects": (b'{"a":' * DEEP + b"1" + b"}" * DEEP, "nested too deeply"),
     "10,000 lists in a message": (b'{"messages": ' + b"[" * DEEP + b"]" * DEEP + b"}", "nested too deeply"),
     "900 lists in a message": (
-        b'{"messages": [{"role": "user", "content": "a", "x": ' + b"[" * 900 + b"]" * 900 + b"}]}",
-        "nested too deeply",
+        b'{"messages": [{"role": "user", "content": ' + b"[" * 900 + b"]" * 900 + b"}]}",
+        "a part of a message is of the type list",
     ),
     "half a surrogate": (
         b'{"messages": [{"role": "user", "content": "\\ud55c\\ud800"}]}',
@@ -339,20 +342,34 @@ def bomb() -> bytes:
     return bytes(good)
 
 
-POISONED = {
-    "nothing": b"",
-    "noise": bytes(range(256)),
-    "half of one": png(40, 40)[:60],
-    "a bomb": bomb(),
-    "text": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+def animation() -> bytes:
+    """A GIF of 10,000 frames."""
+    file = io.BytesIO()
+    frames = [Image.new("P", (1, 1), shade % 256) for shade in range(10_000)]
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    return file.getvalue()
+
+
+POISONED: dict[str, Callable[[], bytes]] = {
+    "nothing": lambda: b"",
+    "noise": lambda: bytes(range(256)),
+    "half of one": lambda: png(40, 40)[:60],
+    "a bomb": bomb,
+    "a vector image": lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    "an animation": animation,
+    "a page": lambda: b"<!doctype html><script>alert(1)</script>",
+    "PostScript": lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n",
+    "a sound": lambda: b"RIFF\x24\0\0\0WAVEfmt ",
+    "one and its end": lambda: png(4, 4)[:33] + png(4, 4)[-12:],
 }
 
 
 @pytest.mark.parametrize("kind", POISONED)
 def test_a_poisoned_image_is_refused_and_a_good_one_is_seen(seeing: Served, kind: str) -> None:
-    response = look(seeing, data_url(POISONED[kind]))
+    response = look(seeing, data_url(POISONED[kind]()))
     assert response.status_code == 400, response.text
     assert response.json()["error"]["type"] == "invalid_request_error"
+    assert response.json()["error"]["message"].endswith(".")
     assert look(seeing, data_url(png(9, 12))).status_code == 200
 
 
@@ -383,3 +400,60 @@ def test_no_image_is_fetched_and_no_file_opened_for_a_stranger(
     assert response.status_code == 400
     assert str(file) not in response.text
     assert not fetched.is_set()
+
+
+def test_more_images_than_are_allowed_are_refused_before_one_is_read(seeing: Served) -> None:
+    part = {"type": "image_url", "image_url": {"url": data_url(png(8, 8))}}
+    message = {"role": "user", "content": [part] * (MAX_FILES + 1)}
+    response = seeing.post(CHAT, messages=[message])
+    assert response.status_code == 400
+    assert f"{MAX_FILES} are allowed" in response.json()["error"]["message"]
+
+
+@pytest.fixture
+def policy(seeing: Served) -> Iterator[Callable[..., None]]:
+    """Sets what the files of requests may be, for a test."""
+    media = seeing.llm.builder.media
+
+    def allow(**changes: Any) -> None:
+        media.policy = MediaPolicy(**changes)
+
+    yield allow
+    media.policy = MediaPolicy()
+
+
+def test_an_image_of_more_pixels_than_the_owner_allows_is_not_decoded(
+    seeing: Served, policy: Callable[..., None]
+) -> None:
+    policy(max_image_pixels=100)
+    assert look(seeing, data_url(png(10, 10))).status_code == 200
+    response = look(seeing, data_url(png(10, 11)))
+    assert response.status_code == 400
+    assert "10 x 11 pixels, and 100 are allowed" in response.json()["error"]["message"]
+
+
+def test_what_the_owner_lets_be_fetched_is_seen_and_nothing_else(
+    seeing: Served, policy: Callable[..., None]
+) -> None:
+    fetched = []
+
+    def fetch(url: str) -> bytes:
+        fetched.append(url)
+        if "images.example" not in url:
+            raise MediaError("nothing is fetched from there. Send the file itself.")
+        return png(9, 9)
+
+    policy(fetch=fetch)
+    assert look(seeing, "https://images.example/cat.png").status_code == 200
+    assert look(seeing, "https://evil.example/cat.png").status_code == 400
+    assert fetched == ["https://images.example/cat.png", "https://evil.example/cat.png"]
+    for url in ("file:///etc/passwd", "/etc/passwd", "cat.png", "ftp://images.example/cat.png"):
+        assert look(seeing, url).status_code == 400
+    part = {"type": "image_url", "image_url": {"url": "https://images.example/cat.png"}}
+    response = seeing.post(CHAT, messages=[{"role": "user", "content": [part] * (MAX_FETCHED + 1)}])
+    assert f"{MAX_FETCHED} are allowed" in response.json()["error"]["message"]
+    assert len(fetched) == 2
+    anthropic = {"type": "image", "source": {"type": "url", "url": "https://images.example/dog.png"}}
+    body = {"model": "default", "max_tokens": 1, "messages": [{"role": "user", "content": [anthropic]}]}
+    assert seeing.post("/v1/messages", **body).status_code == 200
+    assert fetched[-1] == "https://images.example/dog.png"

@@ -6,7 +6,6 @@ Whether they go together the engine says. Read next: `malmoi/engine/engine.py`, 
 options about the answers.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -15,23 +14,31 @@ from typing import Any
 import click
 
 from malmoi.core.errors import CheckpointError, HubError
+from malmoi.core.quantities import read_seconds, read_size
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]?)i?b?", re.IGNORECASE)
 
-
-class _Size(click.ParamType[int]):
+class Size(click.ParamType[int]):
     """Bytes, as `1000000`, `512M` or `1.5GiB`; K, M, G and T are powers of 1,024."""
 
     name = "size"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        found = _SIZE.fullmatch(str(value))
-        if found is None:
-            self.fail(
-                f"{value!r} is no size. Give bytes, or a number with K, M or G, such as 512M.", param, ctx
-            )
-        number, unit = found.groups()
-        return int(float(number) * 1024 ** " kmgt".index(unit.lower() or " "))
+        try:
+            return read_size(str(value))
+        except ValueError as problem:
+            self.fail(str(problem), param, ctx)
+
+
+class Span(click.ParamType[float]):
+    """Seconds, as `90`, `10m` or `1h30m`."""
+
+    name = "span"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return read_seconds(str(value))
+        except ValueError as problem:
+            self.fail(str(problem), param, ctx)
 
 
 OPTIONS = (
@@ -51,7 +58,7 @@ OPTIONS = (
     ),
     click.option(
         "--cache-bytes",
-        type=_Size(),
+        type=Size(),
         metavar="SIZE",
         help="At most so much for keys and values, such as 512M. [default: 1G]",
     ),
@@ -105,7 +112,7 @@ class EngineSettings:
         """
         changed = {
             field.name: getattr(self, field.name)
-            for field in fields(self)
+            for field in fields(EngineSettings)
             if field.name not in ("dtype", "device", "threads") and getattr(self, field.name) != field.default
         }
         return changed | ({"speculation": self._drafter()} if "speculation" in changed else {})

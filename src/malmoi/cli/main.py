@@ -26,6 +26,7 @@ VERBS = {
     "inspect": "Draw a model, and count what it costs. 모델 구조를 그리고 비용을 계산합니다.",
     "generate": "Continue a text. 글을 이어 씁니다.",
     "resize": "Fit a model to another tokenizer. 모델을 새 토크나이저에 맞춥니다.",
+    "router": "Choose between a weak and a strong model. 두 모델 중에서 고릅니다.",
     "serve": "Serve models: a chat page and an API. 대화 페이지와 API를 엽니다.",
     "tokenizer": "Make, compare and use tokenizers. 토크나이저를 만들고, 견주고, 씁니다.",
     "train": "Train a model by a recipe. 모델을 학습합니다.",

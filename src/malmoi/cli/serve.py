@@ -2,14 +2,30 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from malmoi.cli.engine import EngineSettings, engine_options
+from malmoi.cli.engine import EngineSettings, Size, Span, engine_options
+from malmoi.cli.serve_file import ServeFile, read_serve_file
+from malmoi.cli.serve_limits import ServeLimits, limit_options
+from malmoi.cli.serve_models import entries_of, tables_of
 from malmoi.core.errors import ConfigError, DataError
 from malmoi.core.files import read_text
 
+if TYPE_CHECKING:
+    from malmoi.server.loaded import Loaded
+
 KEYS_VARIABLE = "MALMOI_API_KEYS"
+
+
+def _use_file(ctx: click.Context, param: click.Parameter, path: Path | None) -> ServeFile | None:
+    """Take what a file says of the command's options as what they are by default (mutates the context)."""
+    if path is None:
+        return None
+    file = read_serve_file(path, ctx.command.params)
+    ctx.default_map = dict(file.options)
+    return file
 
 
 @click.command(short_help="Serve models: a chat page and an API. 대화 페이지와 API를 엽니다.")
@@ -30,6 +46,27 @@ KEYS_VARIABLE = "MALMOI_API_KEYS"
     help="A model, and what to call it; may be given several times. [default: the one that ships with Malmoi]",
 )
 @click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    is_eager=True,
+    callback=_use_file,
+    help="Models and options in a file of TOML; what the command line says comes first.",
+)
+@click.option(
+    "--memory",
+    type=Size(),
+    metavar="SIZE",
+    help="For all models of this process together, weights and caches, such as 16G. [default: any]",
+)
+@click.option(
+    "--idle",
+    type=Span(),
+    metavar="TIME",
+    help="A model that nobody has used for so long leaves, such as 10m. [default: when its memory is needed]",
+)
+@click.option(
     "--api-key-file",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
@@ -38,21 +75,18 @@ KEYS_VARIABLE = "MALMOI_API_KEYS"
 @click.option(
     "--without-key", is_flag=True, help="Let everybody in who can reach a host that is not this machine."
 )
-@click.option(
-    "--max-requests",
-    default=256,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="At once; others get 429.",
-)
+@limit_options
 @engine_options
 def serve(
     host: str,
     port: int,
     models: tuple[str, ...],
+    file: ServeFile | None,
+    memory: int | None,
+    idle: float | None,
     api_key_file: Path | None,
     without_key: bool,
-    max_requests: int,
+    limits: ServeLimits,
     settings: EngineSettings,
 ) -> None:
     """Serve models: a chat page, and an API that OpenAI's clients speak. 대화 페이지와 API를 엽니다.
@@ -62,35 +96,31 @@ def serve(
     keys = _keys(api_key_file)
     from malmoi.server.trust import LOOPBACK
 
-    if host not in LOOPBACK and not keys and not without_key:
+    if (host not in LOOPBACK or limits.hosts) and not keys and not without_key:
         raise ConfigError(
-            f"host={host} can be reached from other machines, and no key is asked for. Give --api-key-file, or "
-            "--without-key if everybody may come in."
+            f"{limits.hosts[0] if limits.hosts else f'host={host}'} can be reached from other machines, and no key is "
+            "asked for. Give --api-key-file, or --without-key if everybody may come in."
+        )
+    if "*" in limits.origins and not keys:
+        raise ConfigError(
+            "--cors '*' lets every page in a browser use this server, and no key is asked for. Give --api-key-file, or "
+            "name the origins."
         )
     from malmoi.cli.loading import load_any
     from malmoi.server.app import ServerSettings, create_app
     from malmoi.server.catalogue import Catalogue
     from malmoi.server.listen import listen
+    from malmoi.server.room import Room
 
-    catalogue = Catalogue(_named(models), load=lambda path: load_any(path, settings))
-    hosts = tuple(LOOPBACK) if host in LOOPBACK else ()
-    app = create_app(catalogue, ServerSettings(api_keys=keys, hosts=hosts, max_requests=max_requests))
-    listen(app, host=host, port=port)
+    def load(path: str | None, of_model: EngineSettings) -> "Loaded":
+        return limits.applied(load_any(path, of_model))
 
-
-def _named(models: tuple[str, ...]) -> dict[str, str | None]:
-    """By the name that requests use. Raises ConfigError for two of one name, and for one without."""
-    named: dict[str, str | None] = {}
-    for model in models:
-        name, is_named, path = model.partition("=")
-        if not is_named or Path(model).exists():  # a directory may be called lr=0.1
-            name, path = Path(model).name or Path(model).resolve().name, model
-        if not name or not path:
-            raise ConfigError(f"--model {model} has no name, or no model. Write --model NAME=DIR.")
-        if name in named:
-            raise ConfigError(f"two models are called {name!r}. Give one another name: --model NAME={path}.")
-        named[name] = path
-    return named or {"default": None}
+    entries = entries_of(tables_of(models, file, settings), load=load, keep=idle)
+    catalogue = Catalogue(entries, room=Room(memory))
+    hosts = (*LOOPBACK, *limits.hosts) if host in LOOPBACK or limits.hosts else ()
+    app = create_app(catalogue, ServerSettings(api_keys=keys, hosts=hosts, **limits.of_requests()))
+    limits.write_prompts()
+    listen(app, host=host, port=port, limits=limits.of_connections(), drain_seconds=limits.drain_seconds)
 
 
 def _keys(file: Path | None) -> tuple[str, ...]:

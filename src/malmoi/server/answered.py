@@ -1,114 +1,58 @@
-"""An answer over HTTP, whole or as it comes: what chats and completions have in common.
+"""An answer over HTTP, whole or as it comes, by whichever model was chosen: what all dialects have in common.
 
-    AsyncLLM.deltas -> chunks in a `Form` -> `event_stream`;  or its completion -> one object
+    catalogue.choose -> Chosen -> Writer.answer -> a `Told` of the dialect -> `respond`: events, or one object
 
-Place in the flow: `chat.py` and `completions.py` call `answer`, and say how a choice looks. Read next: `sse.py`.
+Place in the flow: every endpoint that writes text calls `respond`. Read next: `openai_form.py`, a `Told` of OpenAI's;
+`sse.py`.
 """
 
-import time
-import uuid
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from fastapi import Request
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 
 from malmoi.llm import Completion, TokenLogprob
-from malmoi.llm.answer import Delta
-from malmoi.server.bodies import SamplingBody
-from malmoi.server.sse import event_stream, while_connected
-
-Steps = AsyncGenerator[list[Delta] | Completion, None]
-"""As `AsyncLLM.deltas` has them."""
+from malmoi.server.errors import ServerError
+from malmoi.server.sse import Item, event_stream, while_connected
+from malmoi.server.wire import Wire
+from malmoi.server.writer import Chosen, Steps, Writer
 
 
-class Form(ABC):
-    """How the choices of an answer are written; `index` is that of the text, if there are several."""
+class Told(ABC):
+    """An answer in the words of a protocol, written down with `wire`."""
 
-    id_prefix: ClassVar[str]
-    whole_kind: ClassVar[str]
-    chunk_kind: ClassVar[str]
+    wire: ClassVar[Wire]
 
     @abstractmethod
-    def opening(self, index: int) -> dict[str, Any] | None:
-        """What a stream begins with, if with anything."""
+    def whole(self, completion: Completion) -> dict[str, Any]:
+        """The answer in one object."""
 
     @abstractmethod
-    def added(self, index: int, delta: Delta) -> dict[str, Any]:
-        """What a step has added."""
-
-    @abstractmethod
-    def ended(self, index: int, reason: str) -> dict[str, Any]:
-        """That the text is complete."""
-
-    @abstractmethod
-    def whole(self, index: int, completion: Completion) -> dict[str, Any]:
-        """The text and all that is known of it."""
+    def events(self, steps: Steps) -> AsyncGenerator[Item, None]:
+        """The answer as it comes. The first item is there when the request is accepted; closing them ends it."""
 
 
-class Answered:
-    """An answer of the model `model` in a form: its id, and the objects that speak of it."""
-
-    def __init__(self, form: Form, model: str) -> None:
-        self.form = form
-        self.head = {
-            "id": form.id_prefix + uuid.uuid4().hex,
-            "created": int(time.time()),
-            "model": model,
-        }
-
-    def whole(self, *completions: Completion) -> dict[str, Any]:
-        """The answer in one object, or those to several prompts."""
-        texts = enumerate(one for each in completions for one in (each, *each.siblings))
-        choices = [self.form.whole(index, one) for index, one in texts]
-        return {
-            **self.head,
-            "object": self.form.whole_kind,
-            "choices": choices,
-            "usage": usage(*completions),
-            "timings": timings(completions[0]),
-        }
-
-    async def chunks(
-        self, steps: Steps, *, num_texts: int, has_usage: bool
-    ) -> AsyncGenerator[dict[str, Any] | None, None]:
-        """The answer as it comes; None when the request is accepted, which is before its prompt was read."""
-        async with aclosing(steps):
-            await anext(steps)
-            yield None
-            for index in range(num_texts):
-                if (opening := self.form.opening(index)) is not None:
-                    yield self._chunk(opening)
-            async for step in steps:
-                if isinstance(step, Completion):
-                    if has_usage:
-                        yield self._chunk(None, usage=usage(step), timings=timings(step))
-                    return
-                for choice in self._choices(step):
-                    yield self._chunk(choice)
-
-    def _choices(self, step: list[Delta]) -> Iterator[dict[str, Any]]:
-        for index, delta in enumerate(step):
-            if delta.text or delta.logprobs:
-                yield self.form.added(index, delta)
-            if delta.finish_reason is not None:
-                yield self.form.ended(index, delta.finish_reason)
-
-    def _chunk(self, choice: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
-        choices = [] if choice is None else [choice]
-        return {**self.head, "object": self.form.chunk_kind, "choices": choices, **more}
+async def respond(request: Request, steps: Steps, told: Told, chosen: Chosen, *, is_stream: bool) -> Response:
+    """The response with an answer. Who goes away ends the request."""
+    if is_stream:
+        return await event_stream(told.events(steps), told.wire, headers=headers_of(chosen))
+    completion = await while_connected(request, completion_of(steps))
+    return JSONResponse(told.whole(completion), headers=headers_of(chosen))
 
 
-async def answer(
-    request: Request, steps: Steps, body: SamplingBody, answered: Answered
-) -> Response | dict[str, Any]:
-    """The response to a body: a stream if it asks for one. Who goes away ends the request."""
-    if body.stream:
-        has_usage = body.stream_options.include_usage
-        return await event_stream(answered.chunks(steps, num_texts=body.n, has_usage=has_usage))
-    return answered.whole(await while_connected(request, completion_of(steps)))
+def headers_of(chosen: Chosen) -> dict[str, str]:
+    """Who answers, and why, if that was left open. What is not ASCII is as in a URL: 작은 is `%EC%9E%91%EC%9D%80`."""
+    said = {"x-malmoi-model": chosen.name, "x-malmoi-why": chosen.why}
+    return {name: quote(text, safe=_READABLE) for name, text in said.items() if text is not None}
+
+
+def choice_of(chosen: Chosen, asked: str) -> dict[str, Any]:
+    """What an answer says of the choice: `{"malmoi": {"asked": "auto", "why": ...}}`; nothing if a model was named."""
+    return {} if chosen.why is None else {"malmoi": {"asked": asked, "why": chosen.why}}
 
 
 async def completion_of(steps: Steps) -> Completion:
@@ -120,15 +64,31 @@ async def completion_of(steps: Steps) -> Completion:
     raise AssertionError("the completion is the last step")
 
 
+def message_of(completion: Completion) -> dict[str, Any]:
+    """What the assistant has said, as chat formats read it and OpenAI writes it."""
+    calls = [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call in completion.tool_calls
+    ]
+    return {
+        "role": "assistant",
+        "content": completion.text or (None if calls else ""),
+        **({"reasoning_content": completion.thought} if completion.thought else {}),
+        **({"tool_calls": calls} if calls else {}),
+    }
+
+
 def usage(*completions: Completion) -> dict[str, Any]:
     """Tokens of each prompt, once, and of all texts."""
+    texts = [one for each in completions for one in (each, *each.siblings)]
     num_prompt = sum(each.usage.prompt_tokens for each in completions)
-    num_new = sum(one.usage.completion_tokens for each in completions for one in (each, *each.siblings))
+    num_new = sum(one.usage.completion_tokens for one in texts)
     return {
         "prompt_tokens": num_prompt,
         "completion_tokens": num_new,
         "total_tokens": num_prompt + num_new,
         "prompt_tokens_details": {"cached_tokens": sum(each.usage.cached_tokens for each in completions)},
+        "completion_tokens_details": {"reasoning_tokens": sum(one.usage.thought_tokens for one in texts)},
     }
 
 
@@ -138,9 +98,20 @@ def timings(completion: Completion) -> dict[str, float]:
     return {"first_token_s": times.first_token, "tokens_per_second": times.tokens_per_second}
 
 
+def special_ids(writer: Writer) -> frozenset[int]:
+    """Ids that are no text; what comes from elsewhere says of each token itself that it has none."""
+    try:
+        return frozenset(writer.local.tokenizer.special_tokens.values())
+    except ServerError:
+        return frozenset()
+
+
 def piece(token: TokenLogprob) -> str:
     r"""A token as text; of one that is a part of a character, its bytes as `\xed\x95`."""
     try:
         return token.bytes.decode()
     except UnicodeDecodeError:
         return "".join(f"\\x{byte:02x}" for byte in token.bytes)
+
+
+_READABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")

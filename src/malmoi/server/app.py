@@ -1,4 +1,4 @@
-"""The application: endpoints over a catalogue of models, in the layers of `trust.py`.
+"""The application: endpoints over a catalogue of models, in the layers of `trust.py` and `limits.py`.
 
 Place in the flow: `malmoi serve` makes one and gives it to uvicorn. Read next: `catalogue.py`, `chat.py`.
 """
@@ -33,8 +33,13 @@ from malmoi.server import (
     transcriptions,
 )
 from malmoi.server.catalogue import Catalogue
-from malmoi.server.errors import as_response
-from malmoi.server.trust import LimitBody, LimitRequests, PageHeaders, RequireHost, RequireKey
+from malmoi.server.dialect import as_response
+from malmoi.server.documented import DocumentedApp
+from malmoi.server.holds import HoldModels
+from malmoi.server.layer import AnswerAll
+from malmoi.server.limits import LimitBody, LimitRate, LimitRequests
+from malmoi.server.logged import LogPrompts
+from malmoi.server.trust import AllowOrigins, PageHeaders, RequireHost, RequireKey, RequireOrigin
 
 PAGE = Path(__file__).with_name("page")
 PARTS = (
@@ -49,15 +54,20 @@ class ServerSettings:
     """What a server allows.
 
     `api_keys`: one of them has to come with a request; none: nobody is asked. `hosts`: the names that it answers to;
-    none: any. `max_body_bytes`: the largest request, images included. `max_pause`: the longest, in seconds, that a body
-    may keep the server waiting. `max_requests`: waiting and running.
+    none: any. `origins`: other pages than its own that may ask, such as "https://chat.example"; "*": all.
+    `max_body_bytes`: the largest request, images included. `max_pause`: how many seconds longer a body may take than at
+    16 KiB/s. `max_requests`: waiting and running. `rate`: a minute, of each key, or of each address; None: any.
+    `logs_prompts`: what is asked is written to the log.
     """
 
     api_keys: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
     max_body_bytes: int = 32 * 2**20
     max_pause: float = 30.0
     max_requests: int = 256
+    rate: int | None = None
+    logs_prompts: bool = False
 
 
 def create_app(catalogue: Catalogue, settings: ServerSettings) -> FastAPI:
@@ -70,7 +80,7 @@ def create_app(catalogue: Catalogue, settings: ServerSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None, None]:
-        first = asyncio.ensure_future(catalogue.model(""))
+        first = asyncio.ensure_future(catalogue.start())
         try:
             yield
         finally:
@@ -78,8 +88,8 @@ def create_app(catalogue: Catalogue, settings: ServerSettings) -> FastAPI:
             await asyncio.gather(first, return_exceptions=True)
             await catalogue.close()
 
-    app = FastAPI(title="Malmoi", version=__version__, lifespan=lifespan, redoc_url=None)
-    for kind in (MalmoiError, RequestValidationError, HTTPException, RecursionError, Exception):
+    app = DocumentedApp(title="Malmoi", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    for kind in (MalmoiError, RequestValidationError, HTTPException, RecursionError):
         app.add_exception_handler(kind, as_response)
     for part in PARTS:
         app.include_router(part.routes(catalogue))
@@ -88,12 +98,30 @@ def create_app(catalogue: Catalogue, settings: ServerSettings) -> FastAPI:
     async def page() -> FileResponse:
         return FileResponse(PAGE / "index.html")
 
+    @app.get("/docs", include_in_schema=False)
+    async def reference() -> FileResponse:
+        return FileResponse(PAGE / "reference.html")
+
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
+    _add_layers(app, settings)
+    return app
+
+
+def _add_layers(app: FastAPI, settings: ServerSettings) -> None:
+    """From the innermost to the outermost, so a request passes the last line first."""
+    app.add_middleware(HoldModels)
+    app.add_middleware(AnswerAll)
+    if settings.logs_prompts:
+        app.add_middleware(LogPrompts)
     app.add_middleware(LimitBody, max_bytes=settings.max_body_bytes, max_pause=settings.max_pause)
     app.add_middleware(LimitRequests, most=settings.max_requests)
+    if settings.rate is not None:
+        app.add_middleware(LimitRate, rate=settings.rate)
     if settings.api_keys:
         app.add_middleware(RequireKey, keys=settings.api_keys)
+    app.add_middleware(RequireOrigin, origins=settings.origins)
+    if settings.origins:
+        app.add_middleware(AllowOrigins, origins=settings.origins)
     if settings.hosts:
         app.add_middleware(RequireHost, hosts=settings.hosts)
     app.add_middleware(PageHeaders)
-    return app

@@ -2,11 +2,11 @@
 
 A parameter of OpenAI's that is not here yet is in `REFUSED`, with what to do instead. `null` counts as not given, as
 OpenAI's own clients send it. Place in the flow: FastAPI reads a body into one of these, `sampling.py` reads the
-parameters. Read next: `chat.py`.
+parameters. Read next: `chat_bodies.py`, what only chats have.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -25,7 +25,7 @@ class RefusedParameter(ValueError):
 class Body(BaseModel):
     """A JSON object with these fields and no others.
 
-    >>> ChatBody.model_validate({"messages": [], "tools": None, "temperature": 0.5}).temperature
+    >>> CompletionBody.model_validate({"prompt": "말", "seed": None, "temperature": 0.5}).temperature
     0.5
     """
 
@@ -47,6 +47,11 @@ class Body(BaseModel):
 class StreamOptions(Body):
     """How a stream ends."""
 
+    REFUSED: ClassVar[Mapping[str, str]] = {
+        "continuous_usage_stats": "what was used is known at the end. Give include_usage.",
+        "include_obfuscation": "chunks are as long as what they say.",
+    }
+
     include_usage: bool = Field(
         False, description="One more chunk at the end, with the tokens that were used."
     )
@@ -54,6 +59,23 @@ class StreamOptions(Body):
 
 class SamplingBody(Body):
     """What both kinds of completion have: how tokens are chosen, and when they end."""
+
+    REFUSED: ClassVar[Mapping[str, str]] = {
+        "stop_token_ids": "give their text as `stop`.",
+        "bad_words": "give their ids as `logit_bias`, with -100 each.",
+        "allowed_token_ids": "give `choice`, `regex` or `grammar`.",
+        "include_stop_str_in_output": "a text ends before it.",
+        "skip_special_tokens": "they are never text. With `logprobs` each token has its id and bytes.",
+        "return_token_ids": "with `logprobs` each token has its id; /v1/chat/render has those of a prompt.",
+        "truncate_prompt_tokens": "nothing is cut off. Send less.",
+        "use_beam_search": "give `beam_width`.",
+        **dict.fromkeys(
+            ("guided_json", "structured_outputs"), "give `response_format`, `regex`, `choice` or `grammar`."
+        ),
+        "guided_regex": "give `regex`.",
+        "guided_choice": "give `choice`.",
+        "guided_grammar": "give `grammar`.",
+    }
 
     model: str = Field("", description="A name of /v1/models; not given: the first.")
     stream: bool = Field(False, description="Send the answer as it comes.")
@@ -78,62 +100,24 @@ class SamplingBody(Body):
         None, description="Divides the logit of what has occurred; 1 is off."
     )
     logit_bias: dict[str, float] | None = Field(None, description="Id -> what is added; -100 forbids it.")
+    beam_width: int | None = Field(
+        None, description="More than 1: search for the likeliest answers, so many beginnings at a time."
+    )
+    length_penalty: float | None = Field(
+        None, description="Of a search, -10 to 10: the more, the longer its answers; 0: by the sum alone."
+    )
+    early_stopping: bool | Literal["never"] | None = Field(
+        None, description="Of a search: end when there are `beam_width` answers."
+    )
     ignore_eos: bool = Field(False, description="Go on behind an end of text.")
     regex: str | None = Field(None, description="The whole answer matches it.")
     grammar: str | None = Field(None, description="The whole answer is of it: Lark or GBNF.")
     choice: list[str] | None = Field(None, description="The answer is one of these.")
     script_lock: list[str] | None = Field(None, description='The scripts of the answer, such as ["hangul"].')
     latin_share: float | None = Field(None, description="How much Latin a locked answer may have, 0 to 1.")
-
-
-class JsonSchema(Body):
-    """A schema with OpenAI's wrapping."""
-
-    name: str = Field("", description="For your own records.")
-    description: str = Field("", description="For your own records.")
-    schema_: dict[str, Any] = Field(
-        {"type": "object"}, alias="schema", description="What the answer has to be; left out: any object."
-    )
-    strict: bool = Field(True, description="Always so here: a schema is kept to the letter.")
-
-
-class ResponseFormat(Body):
-    """The form of an answer."""
-
-    type: str = Field(description="text, json_object or json_schema")
-    json_schema: JsonSchema | None = Field(None, description="Of the type json_schema.")
-
-
-class ChatBody(SamplingBody):
-    """The body of /v1/chat/completions."""
-
-    REFUSED: ClassVar[Mapping[str, str]] = {
-        "tools": "write what the model may call into the system message.",
-        "tool_choice": "there are no tools here yet.",
-        "parallel_tool_calls": "there are no tools here yet.",
-        "functions": "there are no tools here yet.",
-        "function_call": "there are no tools here yet.",
-        "reasoning_effort": "the models here do not think first.",
-        "modalities": "answers are text.",
-        "audio": "answers are text.",
-        "prediction": "use speculation of the server: malmoi serve --speculation lookup.",
-        "web_search_options": "the server opens no pages.",
-        "store": "nothing is stored.",
-        "metadata": "nothing is stored, so there is nothing to label.",
-        "service_tier": "there is one.",
-        "verbosity": "say in a message how long the answer is to be.",
-    }
-
-    messages: list[dict[str, Any]] = Field(description="The conversation, oldest first.")
-    max_completion_tokens: int | None = Field(
-        None, ge=1, le=2**31, description="The newer name of `max_tokens`."
-    )
-    logprobs: bool = Field(False, description="How likely each token was.")
-    top_logprobs: int | None = Field(
-        None, description="And so many of the likeliest beside it; with `logprobs`."
-    )
-    response_format: ResponseFormat | None = Field(
-        None, description="Free text, any JSON object, or a schema."
+    priority: int = Field(0, ge=0, le=1000, description="More than 0: later than others, for what can wait.")
+    cache_salt: str = Field(
+        "", description="Only requests with the same one find what this has computed: one a tenant."
     )
     user: str = Field("", description="Who asks; for your own records, it changes nothing.")
 
@@ -141,17 +125,20 @@ class ChatBody(SamplingBody):
 class CompletionBody(SamplingBody):
     """The body of /v1/completions."""
 
-    REFUSED: ClassVar[Mapping[str, str]] = {
-        "suffix": "no model here fills gaps.",
-        "best_of": "ask for `n` answers with `logprobs` and choose.",
-    }
-
-    prompt: Texts = Field(description="What the model goes on from: a text, its ids as they are, or a list of either.")
+    prompt: Texts = Field(
+        description="What the model goes on from: a text, its ids as they are, or a list of either."
+    )
+    suffix: str | None = Field(
+        None, description="What comes behind the gap that is to be filled, for a model that has learned to."
+    )
     echo: bool = Field(
-        False, description="The prompt before its answer, with `logprobs` those of its tokens; not in a stream."
+        False,
+        description="The prompt before its answer, with `logprobs` those of its tokens; with `max_tokens` 0 alone.",
     )
     logprobs: int | None = Field(None, description="So many of the likeliest tokens beside each.")
-    user: str = Field("", description="Who asks; for your own records, it changes nothing.")
+    best_of: int | None = Field(
+        None, description="Write so many answers and give the `n` likeliest, by the token; not in a stream."
+    )
 
 
 class TokenizeBody(Body):

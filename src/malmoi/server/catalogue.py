@@ -1,79 +1,72 @@
-"""The models by name: loaded when they are first asked for, one after the other, and kept.
+"""The models by name, wherever they run; those of this process share its memory.
 
-One that cannot be loaded is an error for whoever asked for it. The others go on, and it is tried again for the next.
-Place in the flow: every endpoint asks here for the model that a body names. Read next: `models.py`.
+    a body's `model` -> CATALOGUE -> Entry: LocalModel | Upstream | Chooser -> what answers
+
+Place in the flow: every endpoint asks here for the model that a body names. Read next: `entry.py`, `local.py`.
 """
 
 import asyncio
-import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import TypeVar
 
-from malmoi.core.errors import MalmoiError
-from malmoi.llm import LLM, AsyncTextEncoder, TextEncoder
+from malmoi.llm import AsyncTextEncoder
 from malmoi.llm.prompt import Prompt
-from malmoi.llm.transcribe import AsyncTranscriber, Transcriber
+from malmoi.llm.transcribe import AsyncTranscriber
+from malmoi.server.entry import Chooser, Entry, Serving
 from malmoi.server.errors import ServerError
-from malmoi.server.measured import MeasuredLLM, Measures
-from malmoi.server.writer import Chosen
+from malmoi.server.loaded import Load, Loaded
+from malmoi.server.local import LocalModel
+from malmoi.server.measured import MeasuredLLM
+from malmoi.server.room import Room
+from malmoi.server.writer import Chosen, Writer
 
-Loaded = LLM | TextEncoder | Transcriber
-Load = Callable[[str | None], Loaded]
-"""From a directory or a hub id to a model of any kind; None: the one that ships with Malmoi."""
-Serving = MeasuredLLM | AsyncTextEncoder | AsyncTranscriber
 S = TypeVar("S", MeasuredLLM, AsyncTextEncoder, AsyncTranscriber)
-
-_log = logging.getLogger("malmoi.server")
-
-_WORK = {
-    MeasuredLLM: "writes text. Ask /v1/chat/completions",
-    AsyncTextEncoder: "reads text and writes none. Ask /v1/embeddings or /v1/classify",
-    AsyncTranscriber: "writes down sounds. Ask /v1/audio/transcriptions",
-}
-"""What a model of each kind does, for whoever asked one for something else."""
-
-
-@dataclass(eq=False)
-class Entry:
-    """A model that can be asked for; `serving` once it is loaded, `has_failed` if the last try was in vain."""
-
-    name: str
-    path: str | None
-    serving: Serving | None = None
-    has_failed: bool = False
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Catalogue:
     """The models of a server, by the names that requests call them.
+
+    Args:
+        models: each an `Entry`, or what `load` makes a model in this process of.
+        load: makes it; not needed if each is an entry.
+        room: the memory of all models in this process.
 
     >>> catalogue = Catalogue({"default": None, "big": "runs/big"}, load=lambda path: malmoi.load(path))
     >>> catalogue.names, catalogue.is_ready
     (['default', 'big'], False)
     """
 
-    def __init__(self, paths: Mapping[str, str | None], *, load: Load) -> None:
-        self._entries = {name: Entry(name, path) for name, path in paths.items()}
-        self._load = load
+    def __init__(
+        self, models: Mapping[str, str | Entry | None], *, load: Load | None = None, room: Room | None = None
+    ) -> None:
+        room = room or Room()
+        self.entries: dict[str, Entry] = {}
+        for name, model in models.items():
+            if isinstance(model, Entry):
+                entry = model
+            else:
+                assert load is not None, "a model that is no entry has to be loaded"
+                entry = LocalModel(name, model, load=load)
+            if isinstance(entry, LocalModel):
+                entry.room = room
+            self.entries[name] = entry
 
     @property
     def names(self) -> list[str]:
         """The first is that of requests that name none."""
-        return list(self._entries)
+        return list(self.entries)
 
     @property
     def is_ready(self) -> bool:
-        """Whether the first model is loaded. Raises ServerError (503) if it cannot be."""
-        first = self._entries[self.names[0]]
-        if first.has_failed:
-            raise _not_loaded(first)
-        return first.serving is not None
+        """Whether the first model answers at once. Raises ServerError (503) if it cannot be loaded."""
+        return self.entries[self.names[0]].is_ready
 
     def name(self, asked: str) -> str:
         """The name that a request means. Raises ServerError (404) for a model that is not here."""
         name = asked or self.names[0]
-        if name not in self._entries:
+        if name not in self.entries:
             raise ServerError(
                 f"no model is called {name!r}. Use one of: {', '.join(self.names)}.",
                 status=404,
@@ -82,17 +75,35 @@ class Catalogue:
             )
         return name
 
-    async def model(self, asked: str) -> Loaded:
-        """The model of whatever kind, loaded now if need be. Raises ServerError if it cannot be, and as `name` does."""
-        return _behind(await self._loaded(self._entries[self.name(asked)]))
+    def entry(self, asked: str) -> Entry:
+        """What stands behind the name. Raises as `name` does."""
+        return self.entries[self.name(asked)]
+
+    async def start(self) -> None:
+        """Have the first model ready, if it is one of this process. Raises ServerError if it cannot be loaded."""
+        if isinstance(first := self.entry(""), LocalModel):
+            await first.serving()
+
+    async def choose(
+        self, asked: str, prompt: Prompt, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> Chosen:
+        """Who answers `prompt`, in a request with these headers.
+
+        Raises ServerError for a model that writes no text, and as `Entry.serving` does.
+        """
+        name = self.name(asked)
+        entry = self.entries[name]
+        if isinstance(entry, Chooser):
+            pick = await asyncio.to_thread(entry.choose, prompt, headers)
+            return replace(await self.choose(pick.name, prompt), why=pick.why)
+        serving = await entry.serving()
+        if not isinstance(serving, Writer):
+            raise _of_other_work(name, serving)
+        return Chosen(name=name, writer=serving)
 
     async def get(self, asked: str) -> MeasuredLLM:
-        """`model`, if it writes text, for coroutines. Raises ServerError for one of another kind."""
+        """A model that writes text, in this process. Raises ServerError for another kind, and if it runs elsewhere."""
         return await self._of_kind(MeasuredLLM, asked)
-
-    async def choose(self, asked: str, prompt: Prompt) -> Chosen:
-        """The model that answers `prompt`, as `get` has it."""
-        return Chosen(name=self.name(asked), writer=await self.get(asked))
 
     async def encoder(self, asked: str) -> AsyncTextEncoder:
         """`get`, for a model that reads text and writes none."""
@@ -102,68 +113,50 @@ class Catalogue:
         """`get`, for a model that writes down sounds."""
         return await self._of_kind(AsyncTranscriber, asked)
 
-    def loaded(self, name: str) -> Loaded | None:
-        """The model, if it is there already."""
-        serving = self._entries[name].serving
-        return None if serving is None else _behind(serving)
+    async def model(self, asked: str) -> Loaded:
+        """The model of whatever kind, in this process. Raises ServerError if it runs elsewhere or cannot be loaded."""
+        serving = await self.entry(asked).serving()
+        match serving:
+            case AsyncTextEncoder():
+                return serving.encoder
+            case AsyncTranscriber():
+                return serving.transcriber
+        return serving.local
 
-    def measures(self, name: str) -> Measures | None:
-        """What the answers of a model took; None for one that is not there yet, or writes no text."""
-        serving = self._entries[name].serving
-        return serving.measures if isinstance(serving, MeasuredLLM) else None
+    def loaded(self, name: str) -> Loaded | None:
+        """The model, if it is there now."""
+        return entry.there if isinstance(entry := self.entries[name], LocalModel) else None
+
+    def keep(self, asked: str, seconds: float | None) -> None:
+        """Let a model stay for so long when nobody uses it (`LocalModel.keep`).
+
+        Nothing for a model of another machine, whose memory is not ours.
+        """
+        if isinstance(entry := self.entry(asked), LocalModel):
+            entry.keep(seconds)
 
     async def close(self) -> None:
         """Stop all models, and end what is going on."""
-        for entry in self._entries.values():
-            if entry.serving is not None:
-                await entry.serving.close()
+        for entry in self.entries.values():
+            await entry.close()
 
     async def _of_kind(self, kind: type[S], asked: str) -> S:
         name = self.name(asked)
-        serving = await self._loaded(self._entries[name])
+        serving = await self.entries[name].serving()
         if not isinstance(serving, kind):
-            raise ServerError(f"the model {name!r} {_WORK[type(serving)]}.", param="model")
+            raise _of_other_work(name, serving)
         return serving
 
-    async def _loaded(self, entry: Entry) -> Serving:
-        async with entry.lock:
-            if entry.serving is None:
-                try:
-                    entry.serving = _served(await asyncio.to_thread(self._load, entry.path))
-                except Exception as error:  # its files may be wrong in any way
-                    entry.has_failed = True
-                    unforeseen = None if isinstance(error, MalmoiError) else error
-                    _log.error("the model %r cannot be loaded: %s", entry.name, error, exc_info=unforeseen)
-                    raise _not_loaded(entry) from error
-                entry.has_failed = False
-            return entry.serving
 
-
-def _not_loaded(entry: Entry) -> ServerError:
-    """Why is in the log: which files there are is no stranger's business."""
-    return ServerError(
-        f"the model {entry.name!r} cannot be loaded; the server's log says why. Use another, or ask again once that is "
-        "mended.",
-        status=503,
-        code="model_not_loaded",
-    )
-
-
-def _served(loaded: Loaded) -> Serving:
-    match loaded:
-        case LLM():
-            return MeasuredLLM(loaded)
-        case TextEncoder():
-            return AsyncTextEncoder(loaded)
-        case Transcriber():
-            return AsyncTranscriber(loaded)
-
-
-def _behind(serving: Serving) -> Loaded:
+def _of_other_work(name: str, serving: Serving) -> ServerError:
+    """What a model does, for whoever asked it for something else."""
     match serving:
-        case MeasuredLLM():
-            return serving.llm
         case AsyncTextEncoder():
-            return serving.encoder
+            work = "reads text and writes none. Ask /v1/embeddings or /v1/classify"
         case AsyncTranscriber():
-            return serving.transcriber
+            work = "writes down sounds. Ask /v1/audio/transcriptions"
+        case MeasuredLLM():
+            work = "writes text. Ask /v1/chat/completions"
+        case _:
+            work = "runs on another machine, which is asked for text alone. Ask /v1/chat/completions"
+    return ServerError(f"the model {name!r} {work}.", param="model")

@@ -17,6 +17,7 @@ from malmoi.server.catalogue import Catalogue
 from malmoi.server.each import all_of
 from malmoi.server.errors import ServerError
 from malmoi.server.sse import while_connected
+from malmoi.server.strict_json import StrictRoute
 
 
 class ClassifyBody(Body):
@@ -45,7 +46,7 @@ class RerankBody(Body):
 
 def routes(catalogue: Catalogue) -> APIRouter:
     """The endpoints over `catalogue`."""
-    router = APIRouter(tags=["encoders"])
+    router = APIRouter(tags=["encoders"], route_class=StrictRoute)
 
     @router.post("/v1/classify")
     async def classify(body: ClassifyBody, request: Request) -> dict[str, Any]:

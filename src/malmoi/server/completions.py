@@ -1,146 +1,129 @@
-"""`/v1/completions`: a text or its ids go in, or several, what comes after comes out. Read next: `sse.py`."""
+"""`/v1/completions`: a text or its ids go in, or several, what comes after comes out.
 
-import codecs
-from collections import defaultdict
-from collections.abc import Sequence
+    CompletionBody -> prompts, params_of -> Chosen -> Writer.answer of each -> chunks, or one object
+
+Read next: `text_form.py`, how its choices look; `each.py`, several at once.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from statistics import fmean
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 
 from malmoi.engine import SamplingParams
-from malmoi.llm import LLM, Completion, TokenLogprob
-from malmoi.llm.answer import Delta
-from malmoi.nn.stack import EncoderDecoder
-from malmoi.server.answered import Answered, Form, answer, completion_of, piece
+from malmoi.llm import Completion, TokenLogprob
+from malmoi.llm.prompt import Infill, Prompt
+from malmoi.server.answered import completion_of, headers_of, usage
 from malmoi.server.bodies import CompletionBody
 from malmoi.server.catalogue import Catalogue
 from malmoi.server.each import all_of, each_of
 from malmoi.server.errors import ServerError
+from malmoi.server.openai_form import OpenAIAnswer
 from malmoi.server.sampling import params_of
-from malmoi.server.sse import while_connected
+from malmoi.server.sse import event_stream, while_connected
+from malmoi.server.strict_json import StrictRoute
+from malmoi.server.text_form import Echo, EchoForm, TextForm
+from malmoi.server.writer import Steps
 
 
 def routes(catalogue: Catalogue) -> APIRouter:
     """The endpoint over `catalogue`."""
-    router = APIRouter(tags=["completions"])
+    router = APIRouter(tags=["completions"], route_class=StrictRoute)
 
     @router.post("/v1/completions", response_model=None)
-    async def complete_text(body: CompletionBody, request: Request) -> Response | dict[str, Any]:
-        """Go on with a text."""
-        llm = await catalogue.get(body.model)
-        prompts = each_of(body.prompt, param="prompt")
-        params, form = params_of(body, llm.llm.default_params), TextForm()
+    async def complete_text(body: CompletionBody, request: Request) -> Response:
+        """Go on with a text, or fill the gap before `suffix`."""
+        texts = each_of(body.prompt, param="prompt")
+        prompts = texts if body.suffix is None else [_gap(text, body) for text in texts]
+        chosen = await catalogue.choose(body.model, prompts[0], request.headers)
+        params = _params_of(body, chosen.writer.default_params)
+        ask = partial(chosen.writer.answer, priority=body.priority, salt=body.cache_salt)
+        form = TextForm()
         if body.echo:
-            form = EchoForm(llm.llm, prompts, params)
+            echoes = [Echo.of(text, chosen.writer.local) for text in texts]
             params = replace(params, prompt_logprobs=params.logprobs)
-        answered = Answered(form, catalogue.name(body.model))
+            read = await while_connected(request, _read(ask, texts, params)) if body.stream else []
+            form = EchoForm(echoes, num_texts=body.n, read=read)
+        answered = OpenAIAnswer(
+            form, chosen, body.model, num_texts=body.n, has_usage=body.stream_options.include_usage
+        )
+        steps = [ask(prompt, params) for prompt in prompts]
         if body.stream:
-            _check_stream(body, prompts)
-            return await answer(request, llm.deltas(prompts[0], params), body, answered)
-        completions = all_of(completion_of(llm.deltas(prompt, params)) for prompt in prompts)
-        return answered.whole(*await while_connected(request, completions))
+            return await event_stream(answered.events(*steps), answered.wire, headers=headers_of(chosen))
+        completions = await while_connected(request, all_of(map(completion_of, steps)))
+        answer = answered.whole(*(_told(one, body) for one in completions))
+        if body.best_of is not None:  # what was written and is not told has its price, too
+            answer["usage"] = usage(*completions)
+        return JSONResponse(answer, headers=headers_of(chosen))
 
     return router
 
 
-def _check_stream(body: CompletionBody, prompts: Sequence[object]) -> None:
-    for name, is_asked in (("prompt", len(prompts) > 1), ("echo", body.echo)):
-        if is_asked:
-            raise ServerError(
-                "a stream is of one prompt, without it. Leave out stream, or ask for each prompt alone.", param=name
-            )
+def _gap(text: str | list[int], body: CompletionBody) -> Prompt:
+    """What is before a gap, and the suffix behind it."""
+    if not isinstance(text, str) or body.suffix is None or body.echo:
+        raise ServerError(
+            "suffix is what comes behind a gap in a text. Give the prompt as text, and leave out echo.",
+            param="suffix",
+        )
+    return Infill(before=text, after=body.suffix)
 
 
-class TextForm(Form):
-    """The choices of a completion: texts, or pieces of them."""
-
-    id_prefix, whole_kind, chunk_kind = "cmpl-", "text_completion", "text_completion"
-
-    def __init__(self) -> None:
-        self._offsets: dict[int, Offsets] = defaultdict(Offsets)
-
-    def opening(self, index: int) -> dict[str, Any] | None:
-        return None
-
-    def added(self, index: int, delta: Delta) -> dict[str, Any]:
-        return {
-            "index": index,
-            "text": delta.text,
-            "logprobs": _logprobs(delta.logprobs, self._offsets[index]),
-            "finish_reason": None,
-        }
-
-    def ended(self, index: int, reason: str) -> dict[str, Any]:
-        return {"index": index, "text": "", "logprobs": None, "finish_reason": reason}
-
-    def whole(self, index: int, completion: Completion) -> dict[str, Any]:
-        return {
-            "index": index,
-            "text": completion.text,
-            "logprobs": _logprobs(completion.logprobs or (), Offsets()),
-            "finish_reason": completion.finish_reason,
-        }
+def _params_of(body: CompletionBody, defaults: SamplingParams) -> SamplingParams:
+    """As `params_of`, with room for all of `best_of`; for no token at all, one is asked for and not told."""
+    is_echo_alone = body.max_tokens == 0 and body.echo
+    if body.stream and (is_echo_alone or body.best_of is not None):
+        name = "max_tokens" if is_echo_alone else "best_of"
+        raise ServerError(f"{name}={getattr(body, name)} is not for a stream. Leave out one.", param=name)
+    params = params_of(body.model_copy(update={"max_tokens": 1}) if is_echo_alone else body, defaults)
+    if body.best_of is None:
+        return params
+    if body.best_of < body.n:
+        raise ServerError(
+            f"best_of={body.best_of} is fewer than n={body.n}. Raise it, or leave it out.", param="best_of"
+        )
+    return replace(params, n=body.best_of, logprobs=params.logprobs or True)
 
 
-class Offsets:
-    r"""Where tokens begin in a text, in characters, as they come. One inside of a character begins where that does.
+async def _read(
+    ask: Callable[[Prompt, SamplingParams], Steps], texts: Sequence[str | list[int]], params: SamplingParams
+) -> list[Sequence[TokenLogprob]]:
+    """The likelihoods of the tokens of each text but the first, before there is an answer; nothing if not asked for.
 
-    >>> def token(piece): return TokenLogprob(token=0, bytes=piece, logprob=-1.0, probability=1.0)
-    >>> offsets = Offsets()
-    >>> offsets.of([token(b"a"), token(b"\xea\xb0"), token(b"\x80")]), offsets.of([token(b"b")])
-    ([0, 1, 1], [2])
+    The answer need not read the texts again, since beginnings that were seen before are found.
     """
-
-    def __init__(self) -> None:
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("ignore")
-        self._length = 0
-
-    def of(self, tokens: Sequence[TokenLogprob]) -> list[int]:
-        """The places of the next tokens."""
-        places = []
-        for token in tokens:
-            places.append(self._length)
-            self._length += len(self._utf8.decode(token.bytes))
-        return places
+    if params.prompt_logprobs is False:
+        return []
+    once = replace(params, n=1, beam_width=1, max_tokens=1, min_tokens=0)
+    completions = await all_of(completion_of(ask(text, once)) for text in texts)
+    return [one.prompt_logprobs or () for one in completions]
 
 
-class EchoForm(TextForm):
-    """The prompt before its answer; with likelihoods, those of its tokens too, of which the first has none.
-
-    Raises ServerError for an encoder-decoder, whose prompt nothing predicts.
-    """
-
-    def __init__(self, llm: LLM, prompts: Sequence[str | list[int]], params: SamplingParams) -> None:
-        super().__init__()
-        if isinstance(llm.model, EncoderDecoder):
-            raise ServerError("this model reads a prompt and predicts none of it. Leave out echo.", param="echo")
-        self._tokenizer, self._num_texts = llm.tokenizer, params.n
-        self._prompts = [
-            (prompt if isinstance(prompt, str) else llm.tokenizer.decode(prompt), llm.builder.prompt_ids(prompt)[0])
-            for prompt in prompts
-        ]
-
-    def whole(self, index: int, completion: Completion) -> dict[str, Any]:
-        text, first = self._prompts[index // self._num_texts]
-        answer = {**super().whole(index, completion), "text": text + completion.text}
-        if completion.logprobs is not None:
-            opening = self._tokenizer.token_bytes(first, at_start=True)
-            unknown = TokenLogprob(token=first, bytes=opening, logprob=0.0, probability=1.0)
-            tokens = [unknown, *(completion.prompt_logprobs or ()), *completion.logprobs]
-            answer["logprobs"] = _logprobs(tokens, Offsets())
-            answer["logprobs"]["token_logprobs"][0] = answer["logprobs"]["top_logprobs"][0] = None
-        return answer
+def _told(completion: Completion, body: CompletionBody) -> Completion:
+    """What of an answer the body has asked for: of `best_of` the `n` likeliest by the token; no token for 0."""
+    if body.max_tokens == 0:
+        return replace(_emptied(completion), siblings=list(map(_emptied, completion.siblings)))
+    if body.best_of is None:
+        return completion
+    texts = sorted([completion, *completion.siblings], key=_mean_logprob, reverse=True)[: body.n]
+    if body.logprobs is None:
+        texts = [replace(one, logprobs=None) for one in texts]
+    return replace(texts[0], prompt_logprobs=completion.prompt_logprobs, siblings=texts[1:])
 
 
-def _logprobs(tokens: Sequence[TokenLogprob], offsets: Offsets) -> dict[str, Any] | None:
-    """In OpenAI's older form: lists side by side. Of candidates that read alike the likeliest counts."""
-    if not tokens:
-        return None
-    return {
-        "tokens": list(map(piece, tokens)),
-        "token_logprobs": [token.logprob for token in tokens],
-        "top_logprobs": [{piece(one): one.logprob for one in reversed(token.top)} for token in tokens],
-        "text_offset": offsets.of(tokens),
-    }
+def _mean_logprob(completion: Completion) -> float:
+    return fmean(one.logprob for one in completion.logprobs or ())
+
+
+def _emptied(completion: Completion) -> Completion:
+    return replace(
+        completion,
+        text="",
+        tokens=[],
+        logprobs=None if completion.logprobs is None else [],
+        finish_reason="length",
+        usage=replace(completion.usage, completion_tokens=0),
+    )

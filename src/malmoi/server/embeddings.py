@@ -15,6 +15,8 @@ from malmoi.server.catalogue import Catalogue
 from malmoi.server.each import all_of, each_of
 from malmoi.server.errors import ServerError
 from malmoi.server.sse import while_connected
+from malmoi.server.strict_json import StrictRoute
+from malmoi.server.upstream import Upstream
 
 
 class EmbeddingsBody(Body):
@@ -35,7 +37,7 @@ class EmbeddingsBody(Body):
 
 def routes(catalogue: Catalogue) -> APIRouter:
     """The endpoint over `catalogue`."""
-    router = APIRouter(tags=["embeddings"])
+    router = APIRouter(tags=["embeddings"], route_class=StrictRoute)
 
     @router.post("/v1/embeddings")
     async def embed(body: EmbeddingsBody, request: Request) -> dict[str, Any]:
@@ -64,6 +66,10 @@ async def vectors_of(
 
     Raises ServerError for no text, or more dimensions than there are, RequestError as `TextEncoder.embed` does.
     """
+    entry = catalogue.entry(model)
+    if isinstance(entry, Upstream):
+        found, num_tokens = await entry.vectors(texts, dimensions=dimensions)
+        return [torch.tensor(vector) for vector in found], num_tokens
     serving = await catalogue.encoder(model)
     requests = await serving.requests(serving.encoder.embedding_request, each_of(texts, param="input"))
     vectors = await all_of(map(serving.pool, requests))

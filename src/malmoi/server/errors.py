@@ -1,26 +1,34 @@
 """What went wrong, in the form that OpenAI's clients read: `{"error": {"message", "type", "param", "code"}}`.
 
-Place in the flow: `app.py` registers `as_response` for every kind of error. A stranger learns what was wrong with a
-request, never where a file lies or how the code got there. Read next: `bodies.py`.
+Place in the flow: what is raised is `described` here, and answered by `dialect.py`. A stranger learns what was wrong
+with a request, never where a file lies or how the code got there. Read next: `dialect.py`.
 """
 
 import logging
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
-from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from malmoi.core.errors import MalmoiError, MediaError, RequestError, TemplateError, TokenizerError
 
 _OF_THE_REQUEST = (RequestError, TemplateError, MediaError, TokenizerError)
-_TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+}
 _log = logging.getLogger("malmoi.server")
 
 
 class ServerError(MalmoiError):
-    """A request that the server answers with `status`; `param` is the part of it that is wrong.
+    """A request that the server answers with `status` and `headers`; `param` is the part of it that is wrong.
+
+    `retry_after`: after so many seconds it may do.
 
     >>> error = ServerError("no model is called 'x'. Use 'default'.", status=404, param="model")
     >>> error.status, error.param
@@ -35,9 +43,11 @@ class ServerError(MalmoiError):
         param: str | None = None,
         code: str | None = None,
         retry_after: int | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         super().__init__(message)
-        self.status, self.param, self.code, self.retry_after = status, param, code, retry_after
+        self.status, self.param, self.code = status, param, code
+        self.headers = {**headers} if retry_after is None else {**headers, "Retry-After": str(retry_after)}
 
 
 def described(error: BaseException) -> tuple[int, dict[str, Any]]:
@@ -66,17 +76,6 @@ def described(error: BaseException) -> tuple[int, dict[str, Any]]:
             return 400, _body(str(error), 400, name if is_named and name.isidentifier() else None)
     _log.error("an error that is ours", exc_info=error)
     return 500, _body("something is wrong in the server, and in its log. Try again.", 500)
-
-
-async def as_response(_request: Request, error: Exception) -> JSONResponse:
-    """`described`, over HTTP."""
-    status, body = described(error)
-    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-    if isinstance(error, ServerError) and error.retry_after is not None:
-        headers["Retry-After"] = str(error.retry_after)
-    if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(body, status_code=status, headers=headers)
 
 
 def _body(

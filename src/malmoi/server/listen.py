@@ -1,12 +1,11 @@
-"""Listening: uvicorn, which says its address once it does. Read next: `app.py`, what it serves."""
+"""Listening: uvicorn, which says its address once it does, and ends in order. Read next: `connection.py`, `app.py`."""
 
 import socket
 from typing import Any
 
 import uvicorn
 
-DRAIN_SECONDS = 30
-"""After SIGTERM or Ctrl-C, answers that are on their way have so long to end; no new request is taken."""
+from malmoi.server.connection import Config, ConnectionLimits
 
 
 class Server(uvicorn.Server):
@@ -19,9 +18,24 @@ class Server(uvicorn.Server):
             print(f"http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
 
 
-def listen(app: Any, *, host: str, port: int) -> None:
-    """Serve `app` until SIGTERM or Ctrl-C, and then until what was asked is answered."""
-    config = uvicorn.Config(
-        app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=DRAIN_SECONDS
+def listen(
+    app: Any,
+    *,
+    host: str,
+    port: int,
+    limits: ConnectionLimits,
+    drain_seconds: int,
+) -> None:
+    """Serve `app` until SIGTERM or Ctrl-C, and then until what was asked is answered, or `drain_seconds` are over.
+
+    From the signal on no connection is taken, and one that waits for a request is closed.
+    """
+    config = Config(
+        app,
+        limits,
+        host=host,
+        port=port,
+        log_level="warning",
+        timeout_graceful_shutdown=drain_seconds,
     )
     Server(config).run()

@@ -14,9 +14,11 @@ from types import MappingProxyType
 
 from malmoi.engine import SamplingParams
 from malmoi.llm import LLM, AsyncLLM, Completion
+from malmoi.llm.abilities import Abilities
 from malmoi.llm.answer import Delta
 from malmoi.llm.media import Media
 from malmoi.llm.prompt import Prompt
+from malmoi.server.errors import ServerError
 from malmoi.server.writer import Steps, Writer
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -77,44 +79,63 @@ class Measures:
         self.whole.observe(max(text.timings.token_times[-1] for text in texts))
 
 
-class MeasuredLLM(AsyncLLM, Writer):
-    """An `AsyncLLM` that counts what it answers in `measures`."""
+async def counted(steps: Steps, measures: Measures) -> Steps:
+    """The same steps, and how they ended is counted (mutates `measures`)."""
+    is_accepted = is_answered = False
+    try:
+        async with aclosing(steps):
+            async for step in steps:
+                is_accepted = True
+                if isinstance(step, Completion):
+                    is_answered = True
+                    measures.note(step)
+                yield step
+    except Exception as error:
+        is_theirs = isinstance(error, ServerError) and error.status >= 500  # of another machine
+        measures.endings["failed" if is_accepted or is_theirs else "refused"] += 1
+        raise
+    except BaseException:  # whoever asked has what it wanted, or wants it no more
+        if not is_answered:
+            measures.endings["cancelled"] += 1
+        raise
 
-    def __init__(self, llm: LLM) -> None:
+
+class MeasuredLLM(AsyncLLM, Writer):
+    """An `AsyncLLM` that counts what it answers in `measures`; those may go on from an earlier load of the model."""
+
+    def __init__(self, llm: LLM, measures: Measures | None = None) -> None:
         super().__init__(llm)
-        self.measures = Measures()
+        self.measures = measures or Measures()
 
     @property
     def default_params(self) -> SamplingParams:
         return self.llm.default_params
 
     @property
+    def abilities(self) -> Abilities:
+        return self.llm.abilities
+
+    @property
     def local(self) -> LLM:
         return self.llm
 
-    def answer(self, prompt: Prompt, params: SamplingParams) -> Steps:
-        return self.deltas(prompt, params)
+    def answer(self, prompt: Prompt, params: SamplingParams, *, priority: int = 0, salt: str = "") -> Steps:
+        return self.deltas(prompt, params, priority=priority, salt=salt)
 
     async def num_tokens(self, prompt: Prompt) -> int:
         asked = await asyncio.to_thread(self.llm.builder.build, prompt, SamplingParams())
         return len(asked.request.source or ()) + len(asked.request.tokens)
 
     async def deltas(
-        self, prompt: Prompt, params: SamplingParams | None = None, media: Media = MappingProxyType({})
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None = None,
+        media: Media = MappingProxyType({}),
+        *,
+        priority: int = 0,
+        salt: str = "",
     ) -> AsyncGenerator[list[Delta] | Completion, None]:
-        is_accepted = is_answered = False
-        try:
-            async with aclosing(super().deltas(prompt, params, media)) as steps:
-                async for step in steps:
-                    is_accepted = True
-                    if isinstance(step, Completion):
-                        is_answered = True
-                        self.measures.note(step)
-                    yield step
-        except Exception:
-            self.measures.endings["failed" if is_accepted else "refused"] += 1
-            raise
-        except BaseException:  # whoever asked has what it wanted, or wants it no more
-            if not is_answered:
-                self.measures.endings["cancelled"] += 1
-            raise
+        plain = super().deltas(prompt, params, media, priority=priority, salt=salt)
+        async with aclosing(counted(plain, self.measures)) as steps:
+            async for step in steps:
+                yield step

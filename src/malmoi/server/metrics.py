@@ -16,7 +16,10 @@ from fastapi.responses import PlainTextResponse
 
 from malmoi.llm import LLM, TextEncoder
 from malmoi.server.catalogue import Catalogue
+from malmoi.server.local import LocalModel
 from malmoi.server.measured import Histogram, Measures
+from malmoi.server.upstream import Upstream
+from malmoi.server.upstream.breaker import STATES
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -55,10 +58,31 @@ def routes(catalogue: Catalogue) -> APIRouter:
     @router.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> PlainTextResponse:
         """The line, the batch, the cache, tokens and seconds of every model that is loaded."""
-        text = "".join(metric.text() for metric in [*_of_engines(catalogue), *_of_answers(catalogue)])
+        metrics = [*_of_entries(catalogue), *_of_engines(catalogue), *_of_answers(catalogue)]
+        text = "".join(metric.text() for metric in metrics)
         return PlainTextResponse(text, media_type=CONTENT_TYPE)
 
     return router
+
+
+def _of_entries(catalogue: Catalogue) -> Iterable[Metric]:
+    """Which models are there, in what memory, and whether those of other machines are asked at all."""
+    loaded = Metric("malmoi_model_loaded", "gauge", "1 if the model is in this process.")
+    size = Metric("malmoi_model_bytes", "gauge", "Memory of its weights and its cache.")
+    loads = Metric("malmoi_model_loads_total", "counter", "How often it was loaded.")
+    states = Metric("malmoi_upstream_state", "gauge", "0: asked; 1: tried again; 2: not asked for a while.")
+    retries = Metric("malmoi_upstream_retries_total", "counter", "Requests that were sent again.")
+    for name, entry in catalogue.entries.items():
+        labels = {"model": name}
+        match entry:
+            case LocalModel():
+                loaded.samples.append(("", labels, int(entry.is_loaded)))
+                size.samples.append(("", labels, entry.num_bytes))
+                loads.samples.append(("", labels, entry.num_loads))
+            case Upstream():
+                states.samples.append(("", labels, STATES.index(entry.breaker.state)))
+                retries.samples.append(("", labels, entry.num_retries))
+    return loaded, size, loads, states, retries
 
 
 def _of_engines(catalogue: Catalogue) -> Iterable[Metric]:
@@ -83,7 +107,7 @@ def _of_engines(catalogue: Catalogue) -> Iterable[Metric]:
 
 
 def _of_answers(catalogue: Catalogue) -> Iterable[Metric]:
-    """What has been, since the model was loaded."""
+    """What has been, since the server was started."""
     answers = Metric("malmoi_requests_total", "counter", "Requests that have ended, by how they did.")
     prompts = Metric("malmoi_prompt_tokens_total", "counter", "Tokens of the prompts of answers.")
     cached = Metric("malmoi_prompt_tokens_cached_total", "counter", "Of these, those found in the cache.")
@@ -92,7 +116,7 @@ def _of_answers(catalogue: Catalogue) -> Iterable[Metric]:
     between = Metric("malmoi_between_tokens_seconds", "histogram", "From one token of a text to the next.")
     whole = Metric("malmoi_request_seconds", "histogram", "From a request to its last token.")
     for name in catalogue.names:
-        measures, labels = catalogue.measures(name), {"model": name}
+        measures, labels = catalogue.entries[name].measures, {"model": name}
         if measures is None:
             continue
         for ending in Measures.ENDINGS:

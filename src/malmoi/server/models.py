@@ -4,7 +4,6 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from malmoi.models import count_parameters
 from malmoi.server.catalogue import Catalogue
 from malmoi.server.errors import ServerError
 
@@ -39,13 +38,6 @@ def routes(catalogue: Catalogue) -> APIRouter:
 
 
 def _described(catalogue: Catalogue, name: str) -> dict[str, Any]:
-    """In OpenAI's form, with what is known of a model that is loaded."""
-    described: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": "malmoi"}
-    if (loaded := catalogue.loaded(name)) is not None:
-        model = loaded.model
-        described["malmoi"] = {
-            "context_length": model.max_positions,
-            "parameters": count_parameters(model),
-            "vocab_size": loaded.tokenizer.vocab_size,
-        }
-    return described
+    """In OpenAI's form, with what is known of it now: more of a model that is loaded."""
+    said = catalogue.entries[name].described()
+    return {"id": name, "object": "model", "created": 0, "owned_by": "malmoi", "malmoi": said}

@@ -1,4 +1,4 @@
-"""What Ollama's clients may say: `bodies.py` for its endpoints. Read next: `ollama.py`."""
+"""What Ollama's clients may say: `bodies.py` for its endpoints. Read next: `ollama_prompt.py`."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -6,9 +6,10 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from malmoi.server.bodies import Body
+from malmoi.server.tools import Tool
 
 _ONE_MACHINE = "malmoi serve decides it for all requests."
-_LIKELIHOODS = "use /v1/chat/completions or /v1/completions, which have them."
+_KEEP = "How long the model stays when nobody uses it: seconds, a time such as 5m, or -1 for ever."
 
 
 class OllamaOptions(Body):
@@ -52,12 +53,6 @@ class OllamaOptions(Body):
 class AnswerBody(Body):
     """What /api/chat and /api/generate have in common."""
 
-    REFUSED: ClassVar[Mapping[str, str]] = {
-        "keep_alive": "a model stays until the server ends.",
-        "logprobs": _LIKELIHOODS,
-        "top_logprobs": _LIKELIHOODS,
-    }
-
     model: str = Field(description="A name of /api/tags.")
     stream: bool = Field(True, description="Send the answer as it comes, a line of JSON a piece.")
     format: Literal["json"] | dict[str, Any] | None = Field(
@@ -66,42 +61,58 @@ class AnswerBody(Body):
     options: OllamaOptions = Field(
         default_factory=lambda: OllamaOptions.model_validate({}), description="How tokens are chosen."
     )
-    think: Literal[False] = Field(False, description="The models here do not think first.")
+    think: bool | Literal["low", "medium", "high", "max"] | None = Field(
+        None, description="Whether the model thinks first, or how much, as reasoning_effort has it."
+    )
+    keep_alive: float | str | None = Field(None, description=_KEEP)
+    logprobs: bool = Field(False, description="How likely each token was.")
+    top_logprobs: int | None = Field(
+        None, description="And so many of the likeliest beside it; with `logprobs`."
+    )
+
+
+class CalledFunction(Body):
+    """What was called."""
+
+    index: int = Field(0, description="Its place; it changes nothing.")
+    name: str = Field(description="Its name.")
+    arguments: dict[str, Any] = Field({}, description="What it was given.")
+
+
+class OllamaCall(Body):
+    """A call of the assistant's."""
+
+    id: str = Field("", description="For the result, if the chat format has them.")
+    type: Literal["function"] = Field("function", description="There is one kind.")
+    function: CalledFunction = Field(description="Which.")
 
 
 class OllamaMessage(Body):
     """What somebody said; `images` in base64 stand before the text."""
 
-    REFUSED: ClassVar[Mapping[str, str]] = {
-        "thinking": "the models here do not think first.",
-        "tool_calls": "there are no tools here yet.",
-        "tool_name": "there are no tools here yet.",
-    }
-
-    role: str = Field(description="system, user or assistant, as the model's chat format has them.")
+    role: str = Field(description="system, user, assistant or tool, as the model's chat format has them.")
     content: str = Field("", description="The text.")
     images: list[str] = Field([], description="In base64.")
+    thinking: str = Field("", description="What the assistant thought before.")
+    tool_calls: list[OllamaCall] = Field([], description="What the assistant wanted called.")
+    tool_name: str = Field("", description="Whose result this is.")
+    tool_call_id: str = Field("", description="The id of the call whose result this is.")
 
 
 class OllamaChatBody(AnswerBody):
     """The body of /api/chat."""
 
-    REFUSED: ClassVar[Mapping[str, str]] = {
-        **AnswerBody.REFUSED,
-        "tools": "write what the model may call into the system message.",
-    }
-
     messages: list[OllamaMessage] = Field(
-        [], description="The conversation, oldest first; none: load the model."
+        [],
+        description="The conversation, oldest first; none: load the model. The assistant's last is gone on with.",
     )
+    tools: list[Tool] = Field([], description="What the model may call.")
 
 
 class OllamaGenerateBody(AnswerBody):
     """The body of /api/generate."""
 
     REFUSED: ClassVar[Mapping[str, str]] = {
-        **AnswerBody.REFUSED,
-        "suffix": "no model here fills gaps.",
         "template": "a model has one chat format. Send `raw` and a prompt as it is to be read.",
         "context": "send the conversation to /api/chat; its beginning is not computed again.",
         **dict.fromkeys(("width", "height", "steps"), "no model here draws."),
@@ -109,6 +120,10 @@ class OllamaGenerateBody(AnswerBody):
 
     prompt: str = Field(
         "", description="What the user says, or with `raw` the text to go on from; none: load the model."
+    )
+    suffix: str | None = Field(
+        None,
+        description="What comes behind the gap after the prompt, for a model that has learned to fill it.",
     )
     system: str | None = Field(None, description="What the model is told before.")
     images: list[str] = Field([], description="In base64.")
@@ -118,15 +133,23 @@ class OllamaGenerateBody(AnswerBody):
 class OllamaEmbedBody(Body):
     """The body of /api/embed."""
 
-    REFUSED: ClassVar[Mapping[str, str]] = {
-        "keep_alive": "a model stays until the server ends.",
-        "options": "there is nothing to choose.",
-    }
+    REFUSED: ClassVar[Mapping[str, str]] = {"options": "there is nothing to choose."}
 
     model: str = Field(description="A name of /api/tags that reads text.")
     input: str | list[str] = Field(description="A text, or several.")
     truncate: Literal[False] = Field(False, description="Too long a text is an error; nothing is cut off.")
     dimensions: int | None = Field(None, description="Only so many of the first numbers, to the length 1.")
+    keep_alive: float | str | None = Field(None, description=_KEEP)
+
+
+class OllamaEmbeddingsBody(Body):
+    """The body of /api/embeddings, the older form of /api/embed."""
+
+    REFUSED: ClassVar[Mapping[str, str]] = {"options": "there is nothing to choose."}
+
+    model: str = Field(description="A name of /api/tags that reads text.")
+    prompt: str = Field("", description="A text; none: load the model.")
+    keep_alive: float | str | None = Field(None, description=_KEEP)
 
 
 class OllamaShowBody(Body):

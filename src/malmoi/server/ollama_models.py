@@ -5,19 +5,22 @@ What would fetch, make or delete models is refused: the server has those that it
 """
 
 import hashlib
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter
 
 from malmoi import __version__
-from malmoi.llm import TextEncoder
+from malmoi.budget import weight_bytes
+from malmoi.llm import LLM, TextEncoder
 from malmoi.models import count_parameters
 from malmoi.models.registry import family_of
-from malmoi.server.catalogue import Catalogue, Loaded
-from malmoi.server.dialect import errors_as
+from malmoi.server.catalogue import Catalogue
 from malmoi.server.errors import ServerError
-from malmoi.server.ollama import error_of
+from malmoi.server.loaded import Loaded
+from malmoi.server.local import LocalModel
 from malmoi.server.ollama_bodies import OllamaShowBody
+from malmoi.server.strict_json import StrictRoute
 
 _OF_A_STORE = {
     "/api/pull": "POST",
@@ -29,8 +32,8 @@ _OF_A_STORE = {
 
 
 def routes(catalogue: Catalogue) -> APIRouter:
-    """The endpoints over `catalogue`, with errors in Ollama's form."""
-    router = APIRouter(tags=["ollama"], route_class=errors_as(error_of))
+    """The endpoints over `catalogue`."""
+    router = APIRouter(tags=["ollama"], route_class=StrictRoute)
 
     @router.get("/api/tags")
     async def tags() -> dict[str, Any]:
@@ -40,21 +43,22 @@ def routes(catalogue: Catalogue) -> APIRouter:
     @router.get("/api/ps")
     async def ps() -> dict[str, Any]:
         """Those that are loaded."""
-        there = [(name, loaded) for name in catalogue.names if (loaded := catalogue.loaded(name))]
         return {
             "models": [
-                {
-                    **_described(name, loaded),
-                    "size_vram": 0 if loaded.model.device.type == "cpu" else _num_bytes(loaded),
-                    "context_length": loaded.model.max_positions,
-                }
-                for name, loaded in there
+                _running(name, entry, entry.there)
+                for name, entry in catalogue.entries.items()
+                if isinstance(entry, LocalModel) and entry.there is not None
             ]
         }
 
     @router.post("/api/show")
     async def show(body: OllamaShowBody) -> dict[str, Any]:
         """What a model is."""
+        entry = catalogue.entry(body.model)
+        if not isinstance(entry, LocalModel):
+            length = entry.described().get("context_length")
+            info = {"general.architecture": entry.kind, f"{entry.kind}.context_length": length}
+            return {"details": {"family": entry.kind}, "model_info": info, "capabilities": ["completion"]}
         loaded = await catalogue.model(body.model)
         family = _family(loaded)
         info = {
@@ -62,8 +66,7 @@ def routes(catalogue: Catalogue) -> APIRouter:
             "general.parameter_count": count_parameters(loaded.model),
             f"{family}.context_length": loaded.model.max_positions,
         }
-        abilities = ["embedding"] if isinstance(loaded, TextEncoder) else ["completion"]
-        return {"details": _details(loaded), "model_info": info, "capabilities": abilities}
+        return {"details": _details(loaded), "model_info": info, "capabilities": _capabilities(loaded)}
 
     @router.get("/api/version")
     async def version() -> dict[str, str]:
@@ -87,8 +90,37 @@ def _described(name: str, loaded: Loaded | None) -> dict[str, Any]:
     return (
         described
         if loaded is None
-        else {**described, "size": _num_bytes(loaded), "details": _details(loaded)}
+        else {**described, "size": weight_bytes(loaded.model), "details": _details(loaded)}
     )
+
+
+def _capabilities(loaded: Loaded) -> list[str]:
+    """What a model can do, in Ollama's words."""
+    match loaded:
+        case LLM(abilities=can):
+            has = {
+                "completion": True,
+                "tools": can.tools,
+                "thinking": can.thinking != "never",
+                "insert": can.fills_gaps,
+                "vision": "image" in can.media,
+                "audio": "audio" in can.media,
+            }
+            return [word for word, it_has in has.items() if it_has]
+        case TextEncoder():
+            return ["embedding"]
+    return ["audio"]
+
+
+def _running(name: str, entry: LocalModel, loaded: Loaded) -> dict[str, Any]:
+    leaves_at = entry.leaves_at
+    return {
+        **_described(name, loaded),
+        "size": entry.num_bytes,
+        "size_vram": 0 if loaded.model.device.type == "cpu" else entry.num_bytes,
+        "context_length": loaded.model.max_positions,
+        "expires_at": None if leaves_at is None else datetime.fromtimestamp(leaves_at, UTC).isoformat(),
+    }
 
 
 def _details(loaded: Loaded) -> dict[str, Any]:
@@ -104,5 +136,3 @@ def _family(loaded: Loaded) -> str:
     return family_of(loaded.model.config).model_type
 
 
-def _num_bytes(loaded: Loaded) -> int:
-    return sum(tensor.nbytes for tensor in loaded.model.state_dict().values())

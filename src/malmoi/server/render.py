@@ -10,22 +10,28 @@ from typing import Any, ClassVar
 from fastapi import APIRouter
 from pydantic import Field
 
+from malmoi.llm.chat_format import ChatFormat
 from malmoi.llm.parts import without_media
+from malmoi.llm.prompt import ChatPrompt
 from malmoi.server.bodies import Body
 from malmoi.server.catalogue import Catalogue
+from malmoi.server.chat_bodies import TemplateVariables
+from malmoi.server.chat_prompt import messages_of
+from malmoi.server.errors import ServerError
+from malmoi.server.strict_json import StrictRoute
+from malmoi.server.tools import Tool, functions, with_tools
+from malmoi.text.chat import Rendered
 
 
 class RenderBody(Body):
     """The body of /v1/chat/render."""
 
-    REFUSED: ClassVar[Mapping[str, str]] = {
-        "tools": "write what the model may call into the system message.",
-        "chat_template": "a model has one chat format.",
-        "chat_template_kwargs": "there are none here yet.",
-    }
+    REFUSED: ClassVar[Mapping[str, str]] = {"chat_template": "a model has one chat format."}
 
     model: str = Field("", description="A name of /v1/models; not given: the first.")
     messages: list[dict[str, Any]] = Field(description="The conversation, oldest first.")
+    tools: list[Tool] = Field([], description="What the model is shown that it may call.")
+    chat_template_kwargs: TemplateVariables | None = Field(None, description="Variables of the chat format.")
     add_generation_prompt: bool = Field(
         True, description="Open a turn for the assistant; false: as a sample to train on."
     )
@@ -36,7 +42,7 @@ class RenderBody(Body):
 
 def routes(catalogue: Catalogue) -> APIRouter:
     """The endpoint over `catalogue`."""
-    router = APIRouter(tags=["chat"])
+    router = APIRouter(tags=["chat"], route_class=StrictRoute)
 
     @router.post("/v1/chat/render")
     async def render(body: RenderBody) -> dict[str, Any]:
@@ -44,14 +50,8 @@ def routes(catalogue: Catalogue) -> APIRouter:
 
         An image or a sound is the one placeholder that it has in the text, before its features take its place.
         """
-        builder = (await catalogue.get(body.model)).llm.builder
-        messages, _ = without_media(body.messages)
-        rendered = await asyncio.to_thread(
-            builder.render,
-            messages,
-            add_generation_prompt=body.add_generation_prompt,
-            continue_final_message=body.continue_final_message,
-        )
+        chat = (await catalogue.get(body.model)).llm.builder.chat
+        rendered = await asyncio.to_thread(_rendered, chat, body)
         return {
             "text": rendered.text,
             "ids": rendered.ids,
@@ -60,3 +60,23 @@ def routes(catalogue: Catalogue) -> APIRouter:
         }
 
     return router
+
+
+def _rendered(chat: ChatFormat, body: RenderBody) -> Rendered:
+    """Raises ServerError for a switch that the format does not have, TemplateError for what it cannot say."""
+    messages, _ = without_media(messages_of(body.messages))
+    prompt = with_tools(ChatPrompt(messages=messages), functions(body.tools))
+    thinks = None if body.chat_template_kwargs is None else body.chat_template_kwargs.enable_thinking
+    switch = None if chat.thoughts is None else chat.thoughts.switch
+    if thinks is not None and switch is None:
+        raise ServerError(
+            "this model's chat format has no switch for thinking. Leave out chat_template_kwargs.",
+            param="chat_template_kwargs",
+        )
+    return chat.render(
+        messages,
+        add_generation_prompt=body.add_generation_prompt,
+        continue_final_message=body.continue_final_message,
+        tools=[tool.described for tool in chat.shown(prompt)] or None,
+        **({} if thinks is None or switch is None else {switch: thinks}),
+    )

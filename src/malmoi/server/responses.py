@@ -1,15 +1,15 @@
 """`/v1/responses`: answers that the server keeps, so that the next request has to send what is new alone.
 
-    ResponsesBody + what was kept -> conversation, SamplingParams -> AsyncLLM.deltas -> named events, or one object
+    ResponsesBody + what was kept -> ChatPrompt -> Chosen -> Writer.answer -> named events, or one object
 
-Read next: `responses_bodies.py`, what may be asked; `kept.py`, where answers stay; `chat.py`, without a memory.
+Read next: `responses_input.py`, what is asked; `responses_output.py`, the items of an answer; `kept.py`, where answers
+stay; `chat.py`, without a memory.
 """
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -18,14 +18,19 @@ from fastapi.responses import Response
 
 from malmoi.engine import SamplingParams
 from malmoi.llm import Completion
-from malmoi.server.answered import Steps, completion_of
+from malmoi.server.answered import Told, choice_of, message_of, respond
 from malmoi.server.catalogue import Catalogue
-from malmoi.server.errors import ServerError, described
+from malmoi.server.errors import described
 from malmoi.server.kept import Kept, Shelf
 from malmoi.server.responses_bodies import ResponsesBody
-from malmoi.server.sampling import form_of
-from malmoi.server.sse import event_stream, while_connected
+from malmoi.server.responses_input import messages_of, params_of, prompt_of, wish_of
+from malmoi.server.responses_items import Event, Status
+from malmoi.server.responses_output import Output
+from malmoi.server.sse import Item
+from malmoi.server.strict_json import StrictRoute
+from malmoi.server.thinking import with_thinking
 from malmoi.server.wire import NamedEvents
+from malmoi.server.writer import Chosen, Steps
 
 MAX_COUNT, MAX_BYTES = 1024, 64 * 2**20
 """How many answers are kept, and how much memory they may take, their conversations included."""
@@ -33,23 +38,24 @@ MAX_COUNT, MAX_BYTES = 1024, 64 * 2**20
 
 def routes(catalogue: Catalogue) -> APIRouter:
     """The endpoints over `catalogue`, and over a shelf of their own."""
-    router, shelf = APIRouter(tags=["responses"]), Shelf(max_count=MAX_COUNT, max_bytes=MAX_BYTES)
+    router = APIRouter(tags=["responses"], route_class=StrictRoute)
+    shelf = Shelf(max_count=MAX_COUNT, max_bytes=MAX_BYTES)
 
     @router.post("/v1/responses", response_model=None)
-    async def respond(body: ResponsesBody, request: Request) -> Response | dict[str, Any]:
+    async def respond_to(body: ResponsesBody, request: Request) -> Response:
         """Answer what is new of a conversation."""
-        llm = await catalogue.get(body.model)
         before = (
             [] if body.previous_response_id is None else shelf.get(body.previous_response_id).conversation
         )
         conversation = [*before, *messages_of(body.input)]
-        told = [] if body.instructions is None else [{"role": "system", "content": body.instructions}]
-        params = params_of(body, llm.llm.default_params)
-        steps = llm.deltas([*told, *conversation], params)
-        answered = Responded(body, catalogue.name(body.model), params, conversation, shelf)
-        if body.stream:
-            return await event_stream(answered.events(steps), NamedEvents())
-        return answered.whole(await while_connected(request, completion_of(steps)))
+        prompt = prompt_of(body, conversation)
+        chosen = await catalogue.choose(body.model, prompt, request.headers)
+        prompt = with_thinking(prompt, wish_of(body), chosen.writer)
+        params = params_of(body, chosen.writer.default_params)
+        told = Responded(body, chosen, params, conversation, shelf)
+        return await respond(
+            request, chosen.writer.answer(prompt, params), told, chosen, is_stream=body.stream
+        )
 
     @router.get("/v1/responses/{id}")
     async def get_response(id: str) -> dict[str, Any]:
@@ -65,24 +71,25 @@ def routes(catalogue: Catalogue) -> APIRouter:
     return router
 
 
-class Responded:
+class Responded(Told):
     """The answer to a body, as an object or as the events that make one; kept at its end if the body says so."""
+
+    wire = NamedEvents()
 
     def __init__(
         self,
         body: ResponsesBody,
-        model: str,
+        chosen: Chosen,
         params: SamplingParams,
         conversation: list[dict[str, Any]],
         shelf: Shelf,
     ) -> None:
         self._body, self._conversation, self._shelf = body, conversation, shelf
-        self._message_id = f"msg_{uuid.uuid4().hex}"
         self._head = {
             "id": f"resp_{uuid.uuid4().hex}",
             "object": "response",
             "created_at": int(time.time()),
-            "model": model,
+            "model": chosen.name,
             "instructions": body.instructions,
             "previous_response_id": body.previous_response_id,
             "store": body.store,
@@ -92,27 +99,18 @@ class Responded:
             "text": {"format": body.text.format.model_dump(exclude_unset=True, by_alias=True)},
             "truncation": body.truncation,
             "metadata": body.metadata,
-            "tools": [],
-            "tool_choice": "none",
-            "parallel_tool_calls": False,
+            "tools": [one.model_dump() for one in body.tools],
+            "tool_choice": body.model_dump(include={"tool_choice"})["tool_choice"],
+            "parallel_tool_calls": body.parallel_tool_calls,
+            "reasoning": {"effort": body.reasoning.effort, "summary": body.reasoning.summary},
+            **choice_of(chosen, body.model),
         }
 
     def whole(self, completion: Completion) -> dict[str, Any]:
         """The answer in one object, which is kept."""
-        is_cut = completion.finish_reason == "length"
-        status = "incomplete" if is_cut else "completed"
-        answer = self._object(
-            status, output=[self._message(status, completion.text)], usage=_usage(completion)
-        )
-        if is_cut:
-            answer["incomplete_details"] = {"reason": "max_output_tokens"}
-        if self._body.store:
-            said = {"role": "assistant", "content": completion.text}
-            kept = Kept(answer=answer, conversation=[*self._conversation, said])
-            answer["store"] = self._shelf.put(answer["id"], kept)
-        return answer
+        return self._ended(completion, Output.of(completion, _status(completion)))
 
-    async def events(self, steps: Steps) -> AsyncGenerator[dict[str, Any], None]:
+    async def events(self, steps: Steps) -> AsyncGenerator[Item, None]:
         """The answer as it comes. The first event is there when the request is accepted."""
         async with aclosing(steps):
             await anext(steps)
@@ -120,91 +118,42 @@ class Responded:
             async for kind, event in self._unnumbered(steps):
                 yield {"type": f"response.{kind}", "sequence_number": next(numbers), **event}
 
-    async def _unnumbered(self, steps: Steps) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
-        item = {"output_index": 0}
-        part = {"item_id": self._message_id, "output_index": 0, "content_index": 0}
+    async def _unnumbered(self, steps: Steps) -> AsyncGenerator[Event, None]:
         yield "created", {"response": self._object("in_progress")}
         yield "in_progress", {"response": self._object("in_progress")}
-        yield "output_item.added", {**item, "item": {**self._message("in_progress", ""), "content": []}}
-        yield "content_part.added", {**part, "part": _text("")}
+        output = Output()
         try:
             async for step in steps:
-                if not isinstance(step, Completion):
-                    if text := step[0].text:
-                        yield "output_text.delta", {**part, "delta": text, "logprobs": []}
-                    continue
-                answer = self.whole(step)
-                yield "output_text.done", {**part, "text": step.text, "logprobs": []}
-                yield "content_part.done", {**part, "part": _text(step.text)}
-                yield "output_item.done", {**item, "item": answer["output"][0]}
-                yield answer["status"], {"response": answer}
+                if isinstance(step, Completion):
+                    for event in output.ended(_status(step)):
+                        yield event
+                    answer = self._ended(step, output)
+                    yield answer["status"], {"response": answer}
+                else:
+                    for event in output.added(step[0]):
+                        yield event
         except Exception as error:  # noqa: BLE001  # the status is sent: the stream itself has to say it
             problem = described(error)[1]["error"]
             failed = {"code": "server_error", "message": problem["message"]}
             yield "failed", {"response": {**self._object("failed"), "error": failed}}
 
+    def _ended(self, completion: Completion, output: Output) -> dict[str, Any]:
+        status = _status(completion)
+        answer = self._object(status, output=output.items, usage=_usage(completion))
+        if status == "incomplete":
+            answer["incomplete_details"] = {"reason": "max_output_tokens"}
+        if self._body.store:
+            kept = Kept(answer=answer, conversation=[*self._conversation, message_of(completion)])
+            answer["store"] = self._shelf.put(answer["id"], kept)
+        return answer
+
     def _object(self, status: str, **more: Any) -> dict[str, Any]:
         empty: dict[str, Any] = {"error": None, "incomplete_details": None, "output": [], "usage": None}
         return {**self._head, "status": status, **empty, **more}
 
-    def _message(self, status: str, text: str) -> dict[str, Any]:
-        return {
-            "id": self._message_id,
-            "type": "message",
-            "status": status,
-            "role": "assistant",
-            "content": [_text(text)],
-        }
 
-
-def messages_of(given: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What is new, as chat formats read it. Raises ServerError for an item that is no message.
-
-    >>> messages_of([{"role": "developer", "content": [{"type": "input_text", "text": "짧게"}]}])
-    [{'role': 'system', 'content': [{'type': 'text', 'text': '짧게'}]}]
-    """
-    if isinstance(given, str):
-        return [{"role": "user", "content": given}]
-    return list(map(_message, given))
-
-
-def params_of(body: ResponsesBody, defaults: SamplingParams) -> SamplingParams:
-    """What the body asks for, on top of `defaults`. Raises RequestError for a value out of its range."""
-    names = {"max_output_tokens": "max_tokens", "temperature": "temperature", "top_p": "top_p"}
-    given: dict[str, Any] = {
-        ours: getattr(body, name) for name, ours in names.items() if name in body.model_fields_set
-    }
-    return replace(defaults, **given, **form_of(body.text.format.type, body.text.format.schema_))
-
-
-def _message(item: Mapping[str, Any]) -> dict[str, Any]:
-    kind, role, content = item.get("type", "message"), item.get("role"), item.get("content")
-    if kind != "message" or not isinstance(role, str) or not isinstance(content, str | list):
-        raise ServerError(
-            f"an item of the type {kind!r:.40} is not one that is read here. Send messages, with a role and a content.",
-            param="input",
-        )
-    role = "system" if role == "developer" else role
-    return {"role": role, "content": content if isinstance(content, str) else list(map(_part, content))}
-
-
-def _part(part: object) -> dict[str, Any]:
-    match part:
-        case {"type": "input_text" | "output_text", "text": str(text)}:
-            return {"type": "text", "text": text}
-        case {"type": "input_image", "image_url": str(url), **more} if more.get("detail", "auto") == "auto":
-            return {"type": "image", "image": url}
-        case {"type": "input_audio", "input_audio": dict(sound)}:
-            return {"type": "input_audio", "input_audio": sound}
-    raise ServerError(
-        "a part of a content is not one that is read here. Send input_text, output_text, input_image with a data: URL "
-        "in image_url and no detail but auto, or input_audio.",
-        param="input",
-    )
-
-
-def _text(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def _status(completion: Completion) -> Status:
+    return "incomplete" if completion.finish_reason == "length" else "completed"
 
 
 def _usage(completion: Completion) -> dict[str, Any]:
@@ -213,6 +162,6 @@ def _usage(completion: Completion) -> dict[str, Any]:
         "input_tokens": used.prompt_tokens,
         "input_tokens_details": {"cached_tokens": used.cached_tokens, "cache_write_tokens": 0},
         "output_tokens": used.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": used.thought_tokens},
         "total_tokens": used.total_tokens,
     }

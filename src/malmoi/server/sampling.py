@@ -4,13 +4,14 @@ from dataclasses import replace
 from typing import Any
 
 from malmoi.engine import SamplingParams
-from malmoi.server.bodies import ChatBody, CompletionBody, SamplingBody
+from malmoi.server.bodies import CompletionBody, SamplingBody
+from malmoi.server.chat_bodies import ChatBody
 from malmoi.server.errors import ServerError
 
 _SAME_NAME = (
     "n", "max_tokens", "min_tokens", "temperature", "top_p", "top_k", "min_p", "typical_p", "seed", "stop",
     "frequency_penalty", "presence_penalty", "repetition_penalty", "ignore_eos", "regex", "grammar", "choice",
-    "script_lock", "latin_share",
+    "script_lock", "latin_share", "beam_width", "length_penalty", "early_stopping",
 )  # fmt: skip
 
 
@@ -49,15 +50,19 @@ def _of_chat(body: ChatBody) -> dict[str, Any]:
                 "max_tokens and max_completion_tokens are one parameter. Give one.", param="max_tokens"
             )
         given["max_tokens"] = body.max_completion_tokens
-    if body.top_logprobs is not None and not body.logprobs:
-        raise ServerError(
-            "top_logprobs needs logprobs=true. Give it, or leave both out.", param="top_logprobs"
-        )
-    if body.logprobs:
-        given["logprobs"] = body.top_logprobs or True
+    given |= likelihoods(body.top_logprobs, is_asked=body.logprobs)
     if (form := body.response_format) is not None:
         given |= form_of(form.type, None if form.json_schema is None else form.json_schema.schema_)
     return given
+
+
+def likelihoods(top: int | None, *, is_asked: bool) -> dict[str, Any]:
+    """The parameters of likelihoods. Raises ServerError for some beside a token where there are none of it."""
+    if top is not None and not is_asked:
+        raise ServerError(
+            "top_logprobs needs logprobs=true. Give it, or leave both out.", param="top_logprobs"
+        )
+    return {"logprobs": top or True} if is_asked else {}
 
 
 def form_of(kind: str, schema: dict[str, Any] | None) -> dict[str, Any]:
@@ -77,5 +82,7 @@ def form_of(kind: str, schema: dict[str, Any] | None) -> dict[str, Any]:
 
 def _id(token: str) -> int:
     if not token.isdecimal() or len(token) > len(str(2**31)):
-        raise ServerError(f"logit_bias has {token!r:.40}, which is no token's id. Give ids.", param="logit_bias")
+        raise ServerError(
+            f"logit_bias has {token!r:.40}, which is no token's id. Give ids.", param="logit_bias"
+        )
     return int(token)

@@ -3,7 +3,7 @@
     items -> `data: {...}` each, `: ` while there is nothing to say, at last `data: [DONE]`
 
 When the client goes away the items are closed, and with them the request in the engine. What fails on the way is one
-more event. Place in the flow: `chat.py` and `completions.py` hand their chunks over. Read next: `errors.py`.
+more event. Place in the flow: `answered.py` hands over what each dialect says. Read next: `errors.py`.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from malmoi.server.errors import ServerError
-from malmoi.server.wire import DataEvents, Wire
+from malmoi.server.wire import Wire
 
 T = TypeVar("T")
 Item = Mapping[str, Any] | None
@@ -27,24 +27,27 @@ KEEP_ALIVE_SECONDS = 10.0
 CLIENT_WENT_AWAY = 499
 """A status that nobody sees: nginx's number for it."""
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-OPENAI = DataEvents()
 
 
-async def event_stream(items: AsyncGenerator[Item, None], wire: Wire = OPENAI) -> "EventStream":
-    """A response with an event for each item. What goes wrong before the first is raised, and has a status.
+async def event_stream(
+    items: AsyncGenerator[Item, None], wire: Wire, *, headers: Mapping[str, str]
+) -> "EventStream":
+    """A response with these headers and an event for each item. What goes wrong before the first has a status.
 
     So the first item, which may be None, says that the request is good; it should not wait for the answer.
     """
-    return EventStream(await anext(items), items, wire)
+    return EventStream(await anext(items), items, wire, headers)
 
 
 class EventStream(StreamingResponse):
     """`first` and the items after it, as `wire` writes them; closed at its end, also if nobody has read one."""
 
-    def __init__(self, first: Item, items: AsyncGenerator[Item, None], wire: Wire) -> None:
+    def __init__(
+        self, first: Item, items: AsyncGenerator[Item, None], wire: Wire, headers: Mapping[str, str]
+    ) -> None:
         self._items, self._wire = items, wire
         self._next: asyncio.Future[Item] | None = None
-        super().__init__(self._events(first), media_type=wire.media_type, headers=_HEADERS)
+        super().__init__(self._events(first), media_type=wire.media_type, headers={**_HEADERS, **headers})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._items):

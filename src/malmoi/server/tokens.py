@@ -7,12 +7,13 @@ from fastapi import APIRouter
 
 from malmoi.server.bodies import DetokenizeBody, TokenizeBody
 from malmoi.server.catalogue import Catalogue
+from malmoi.server.strict_json import StrictRoute
 from malmoi.text.tokenizer import Tokenizer
 
 
 def routes(catalogue: Catalogue) -> APIRouter:
     """The endpoints over `catalogue`."""
-    router = APIRouter(tags=["tokens"])
+    router = APIRouter(tags=["tokens"], route_class=StrictRoute)
 
     @router.post("/tokenize")
     async def tokenize(body: TokenizeBody) -> dict[str, Any]:

@@ -45,20 +45,26 @@ class TranscriptionBody(TranslationBody):
 
 
 B = TypeVar("B", bound=TranslationBody)
+_AS_TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+"""The other form of an answer, for the description of the API."""
 
 
 def routes(catalogue: Catalogue) -> APIRouter:
     """The endpoints over `catalogue`."""
     router = APIRouter(tags=["audio"])
 
-    @router.post("/v1/audio/transcriptions", response_model=None, openapi_extra=_described(TranscriptionBody))
+    @router.post(
+        "/v1/audio/transcriptions", response_model=None, responses=_AS_TEXT, openapi_extra=_described(TranscriptionBody)
+    )
     async def transcribe(
         body: Annotated[TranscriptionBody, Depends(_form(TranscriptionBody))], request: Request
     ) -> Response | dict[str, Any]:
         """Write down what is said in a sound."""
         return await _answer(catalogue, request, body, language=body.language, task="transcribe")
 
-    @router.post("/v1/audio/translations", response_model=None, openapi_extra=_described(TranslationBody))
+    @router.post(
+        "/v1/audio/translations", response_model=None, responses=_AS_TEXT, openapi_extra=_described(TranslationBody)
+    )
     async def translate(
         body: Annotated[TranslationBody, Depends(_form(TranslationBody))], request: Request
     ) -> Response | dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from malmoi.engine import SamplingParams
 from malmoi.llm import LLM, Completion
+from malmoi.llm.abilities import Abilities
 from malmoi.llm.answer import Delta
 from malmoi.llm.prompt import Prompt
 
@@ -26,9 +27,19 @@ class Writer(ABC):
     def default_params(self) -> SamplingParams:
         """How it samples when a request does not say."""
 
+    @property
+    def abilities(self) -> Abilities:
+        """What it can do beside writing. Of a model elsewhere nobody knows: it is asked, and may refuse."""
+        return Abilities(
+            thinking="switchable", tools=True, fills_gaps=True, media=frozenset({"image", "audio"})
+        )
+
     @abstractmethod
-    def answer(self, prompt: Prompt, params: SamplingParams) -> Steps:
-        """The answer as it comes. The first step adds nothing; whatever is wrong with the request is raised before."""
+    def answer(self, prompt: Prompt, params: SamplingParams, *, priority: int = 0, salt: str = "") -> Steps:
+        """The answer as it comes. The first step adds nothing; whatever is wrong with the request is raised before.
+
+        A request of a higher `priority` goes later, and what it has computed is found by those of the same `salt` only.
+        """
 
     @abstractmethod
     async def num_tokens(self, prompt: Prompt) -> int:

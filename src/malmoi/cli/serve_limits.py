@@ -1,0 +1,161 @@
+"""The options of `malmoi serve` about strangers: how much they may ask for, from where, and what is fetched for them.
+
+    options -> ServeLimits: what `server`, its connections and the models take | limit_options
+
+What they mean is said in `docs/serve.md`. Read next: `serve.py`; `malmoi/server/limits.py`.
+"""
+
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from malmoi.llm import LLM, TextEncoder
+    from malmoi.llm.transcribe import Transcriber
+    from malmoi.server.connection import ConnectionLimits
+
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/?#\s]+")
+
+
+class _Origin(click.ParamType[str]):
+    """Where a page comes from, as browsers write it: `https://chat.example`, with a port if it is not the usual one."""
+
+    name = "origin"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not _ORIGIN.fullmatch(str(value)):
+            self.fail(
+                f"{value!r} is no origin. Write it as https://HOST, without a path, or '*'.", param, ctx
+            )
+        return str(value)
+
+
+OPTIONS = (
+    click.option(
+        "--allow-host",
+        "hosts",
+        multiple=True,
+        metavar="NAME",
+        help="A name that others have for this server, such as its proxy's; may be given several times. "
+        "[default: any, but for this machine alone: its own]",
+    ),
+    click.option(
+        "--max-requests",
+        default=256,
+        show_default=True,
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="At once; others get 429.",
+    ),
+    click.option(
+        "--max-connections",
+        default=512,
+        show_default=True,
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Open at once; others get 503.",
+    ),
+    click.option(
+        "--rate",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Requests a minute of each key, or of each address where no key is asked for. [default: any]",
+    ),
+    click.option(
+        "--cors",
+        "origins",
+        type=_Origin(),
+        multiple=True,
+        metavar="ORIGIN",
+        help="Let pages of this origin use the API; may be given several times. '*', all, needs keys.",
+    ),
+    click.option(
+        "--max-image-pixels",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Of an image, before it is decoded. [default: 64,000,000]",
+    ),
+    click.option(
+        "--allow-remote-host",
+        "remote_hosts",
+        multiple=True,
+        metavar="HOST",
+        help="Fetch images and sounds over https from this host, if a request says so; may be given several times. "
+        "[default: nothing is fetched]",
+    ),
+    click.option(
+        "--drain-seconds",
+        default=30,
+        show_default=True,
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="So long answers that are on their way have to end after SIGTERM or Ctrl-C.",
+    ),
+    click.option("--log-prompts", "logs_prompts", is_flag=True, help="Write what is asked to the log."),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeLimits:
+    """What `OPTIONS` say."""
+
+    hosts: tuple[str, ...]
+    max_requests: int
+    max_connections: int
+    rate: int | None
+    origins: tuple[str, ...]
+    max_image_pixels: int | None
+    remote_hosts: tuple[str, ...]
+    drain_seconds: int
+    logs_prompts: bool
+
+    def of_requests(self) -> dict[str, Any]:
+        """Fields of `ServerSettings`."""
+        return {name: getattr(self, name) for name in ("max_requests", "rate", "origins", "logs_prompts")}
+
+    def of_connections(self) -> "ConnectionLimits":
+        """What a connection may do."""
+        from malmoi.server.connection import ConnectionLimits
+
+        return ConnectionLimits(max_connections=self.max_connections)
+
+    def applied(self, model: "LLM | TextEncoder | Transcriber") -> "LLM | TextEncoder | Transcriber":
+        """The model, which takes no other images and sounds than these options allow (mutates it)."""
+        from malmoi.llm import LLM
+        from malmoi.llm.media import MediaPolicy
+        from malmoi.media.remote import RemoteMedia
+
+        if isinstance(model, LLM):
+            model.builder.media.policy = MediaPolicy(
+                fetch=RemoteMedia(self.remote_hosts) if self.remote_hosts else None,
+                **({} if self.max_image_pixels is None else {"max_image_pixels": self.max_image_pixels}),
+            )
+        return model
+
+    def write_prompts(self) -> None:
+        """Have what is asked written to the error stream, if so it is wanted (mutates the logger)."""
+        if self.logs_prompts:
+            from malmoi.server.logged import LOGGER
+
+            handler = logging.StreamHandler()
+            handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+            logging.getLogger(LOGGER).addHandler(handler)
+            logging.getLogger(LOGGER).setLevel(logging.INFO)
+
+
+def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `OPTIONS` to a click command, which gets them as one argument, `limits`."""
+
+    @wraps(command)
+    def with_limits(**options: Any) -> Any:
+        own = {field.name: options.pop(field.name) for field in fields(ServeLimits)}
+        return command(**options, limits=ServeLimits(**own))
+
+    for option in reversed(OPTIONS):
+        with_limits = option(with_limits)
+    return with_limits
