@@ -47,8 +47,8 @@ ENGINE = ["docs/engine.md", "docs/engine.ko.md"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ENGINE)
-def test_the_guide_to_the_engine_is_a_program_that_runs(page: str) -> None:
+@pytest.mark.parametrize("page", [*ENGINE, "docs/reasoning-and-tools.md", "docs/reasoning-and-tools.ko.md"])
+def test_the_guides_to_what_an_llm_does_are_programs_that_run(page: str) -> None:
     text = (ROOT / page).read_text("utf-8")
     program = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
     exec(compile(program, page, "exec"), {})  # what it says of itself it asserts

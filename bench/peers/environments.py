@@ -28,7 +28,7 @@ def names() -> list[str]:
 def command(name: str) -> list[str]:
     """How to start the adapter of a peer, in its environment. Raises PeerError if that cannot be made."""
     requirements = HERE / name / "requirements.txt"
-    python = Path(sys.executable) if not requirements.is_file() else _environment(name, requirements)
+    python = Path(sys.executable) if not requirements.is_file() else environment(BUILD / name, requirements)
     return [str(python), "-c", _START, str(HERE.parent), f"peers.{name}.adapter"]
 
 
@@ -38,15 +38,19 @@ _START = (
 )
 
 
-def _environment(name: str, requirements: Path) -> Path:
-    home = BUILD / name
-    python, stamp, log = home / "bin" / "python", home / "installed", BUILD / f"{name}.install.log"
+def environment(home: Path, requirements: Path) -> Path:
+    """The Python of an environment in `home` that has `requirements`, made anew if they have changed.
+
+    Raises PeerError if it cannot be made, with the last line of what pip said.
+    """
+    python, stamp, log = home / "bin" / "python", home / "installed", home.with_name(f"{home.name}.install.log")
     wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
     if stamp.is_file() and stamp.read_text("ascii") == wanted:
         return python
-    print(f"making the environment of {name} (minutes; {log})", flush=True)
+    print(f"making the environment of {home.name} (minutes; {log})", flush=True)
     home.mkdir(parents=True, exist_ok=True)
-    install = [str(python), "-m", "pip", "install", "--no-deps", "--requirement", str(requirements)]
+    # Python compiles what is imported; most of it never is.
+    install = [str(python), "-m", "pip", "install", "--no-deps", "--no-compile", "--requirement", str(requirements)]
     with log.open("w", encoding="utf-8") as file:
         for step in ([sys.executable, "-m", "venv", "--clear", str(home)], install):
             if subprocess.run(step, stdout=file, stderr=subprocess.STDOUT).returncode:
