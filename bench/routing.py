@@ -18,7 +18,7 @@ from malmoi.router import Router, Rule
 from malmoi.router.cost import Cost
 from malmoi.router.features import NAMES, NUM_BUCKETS
 from malmoi.router.router import Manifest
-from malmoi.server.routed import Routed, RoutedSettings
+from malmoi.server.catalogue.routed import Routed, RoutedSettings
 
 LENGTHS = (10, 100, 1000, 4000)
 NUM_ROUNDS = 300

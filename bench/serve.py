@@ -32,7 +32,7 @@ from malmoi.cli.loading import choose_threads
 from malmoi.llm import LLM, load
 from malmoi.nn.cache import PagedCache
 from malmoi.server.app import ServerSettings, create_app
-from malmoi.server.catalogue import Catalogue
+from malmoi.server.catalogue.catalogue import Catalogue
 
 PAUSE = 0.01
 """Seconds that a probe of a loop sleeps."""

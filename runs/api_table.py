@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 
 from malmoi.server.app import PARTS
 from malmoi.server.bodies import Body
-from malmoi.server.catalogue import Catalogue
+from malmoi.server.catalogue.catalogue import Catalogue
 
 PAGE = Path(__file__).parent.parent / "docs" / "api.md"
 NAMES = {str: "string", bool: "boolean", int: "integer", float: "number", UploadFile: "file"}

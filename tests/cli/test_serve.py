@@ -21,9 +21,9 @@ from malmoi.cli.serve import KEYS_VARIABLE
 from malmoi.core.errors import ConfigError, DataError, MediaError
 from malmoi.llm.media import MediaPolicy
 from malmoi.server.app import ServerSettings
-from malmoi.server.connection import ConnectionLimits
-from malmoi.server.entry import Entry
-from malmoi.server.room import Room
+from malmoi.server.catalogue.entry import Entry
+from malmoi.server.catalogue.room import Room
+from malmoi.server.trust.connection import ConnectionLimits
 from malmoi.testing.models import tiny_llm
 
 
@@ -48,7 +48,7 @@ class Opened:
         def listen(app: Any, *, host: str, port: int, limits: ConnectionLimits, drain_seconds: int) -> None:
             self.at, self.limits, self.drain_seconds = (host, port), limits, drain_seconds
 
-        monkeypatch.setattr("malmoi.server.catalogue.Catalogue", catalogue)
+        monkeypatch.setattr("malmoi.server.catalogue.catalogue.Catalogue", catalogue)
         monkeypatch.setattr("malmoi.server.app.create_app", create_app)
         monkeypatch.setattr("malmoi.server.listen.listen", listen)
 

@@ -14,10 +14,10 @@ from malmoi.cli import serve as command
 from malmoi.cli.engine import EngineSettings
 from malmoi.cli.loading import memory_of
 from malmoi.core.errors import ConfigError
-from malmoi.server.local import LocalModel
-from malmoi.server.price import Price
-from malmoi.server.routed import Routed
-from malmoi.server.upstream import Upstream
+from malmoi.server.catalogue.local import LocalModel
+from malmoi.server.catalogue.price import Price
+from malmoi.server.catalogue.routed import Routed
+from malmoi.server.catalogue.upstream import Upstream
 from malmoi.weights.default import default_model
 
 EXAMPLE = Path(malmoi.__file__).parents[2] / "docs" / "serve.toml"

@@ -15,10 +15,10 @@ from openai import OpenAI
 
 from malmoi.llm import LLM
 from malmoi.server.app import ServerSettings, create_app
-from malmoi.server.catalogue import Catalogue, Load
-from malmoi.server.connection import Config, ConnectionLimits
-from malmoi.server.entry import Entry
-from malmoi.server.room import Room
+from malmoi.server.catalogue.catalogue import Catalogue, Load
+from malmoi.server.catalogue.entry import Entry
+from malmoi.server.catalogue.room import Room
+from malmoi.server.trust.connection import Config, ConnectionLimits
 from malmoi.testing.models import tiny_llama, tiny_llm
 
 HELLO = [{"role": "user", "content": "안녕?"}]

@@ -10,8 +10,8 @@ from malmoi.llm.abilities import Abilities
 from malmoi.llm.answer import Delta
 from malmoi.llm.completion import CallDelta, FinishedBy, Timings, ToolCall, Usage
 from malmoi.llm.prompt import ChatPrompt, Prompt
-from malmoi.server.entry import Chooser, Entry, Pick
-from malmoi.server.writer import Steps, Writer
+from malmoi.server.catalogue.entry import Chooser, Entry, Pick
+from malmoi.server.catalogue.writer import Steps, Writer
 from malmoi.testing.models import tiny_llm
 
 THINKS = Abilities(thinking="switchable", tools=True, fills_gaps=True)

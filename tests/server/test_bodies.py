@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from malmoi.server.app import PARTS
 from malmoi.server.bodies import Body, RefusedParameter
-from malmoi.server.catalogue import Catalogue
+from malmoi.server.catalogue.catalogue import Catalogue
 
 
 def classes(annotation: Any) -> Iterator[type]:

@@ -7,8 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from malmoi.server.catalogue.upstream.breaker import STATES, Attempt, Breaker
 from malmoi.server.errors import ServerError
-from malmoi.server.upstream.breaker import STATES, Attempt, Breaker
 
 MOST, WINDOW, PAUSE = 3, 10.0, 5.0
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from tests.server.conftest import HELLO, Serve, Served, wait_until
 
-from malmoi.server.connection import ConnectionLimits
+from malmoi.server.trust.connection import ConnectionLimits
 from malmoi.testing.models import tiny_llama, tiny_llm
 
 CHAT = "/v1/chat/completions"

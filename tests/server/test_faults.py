@@ -10,7 +10,7 @@ from tests.server.conftest import Serve, Served
 
 from malmoi import __version__
 from malmoi.llm import LLM
-from malmoi.server.logged import LOGGER
+from malmoi.server.trust.logged import LOGGER
 from malmoi.testing.models import tiny_llama, tiny_llm
 
 SECRET = "비밀-7f3a"
@@ -89,7 +89,7 @@ def test_a_crash_where_nobody_looked_for_one_is_an_answer_too(
     headers = {"Authorization": "Bearer one", "Origin": "https://a.example"}
     for path in ("/v1/chat/completions", "/v1/messages", "/api/chat"):
         with monkeypatch.context() as patch:
-            patch.setattr("malmoi.server.catalogue.Catalogue.name", lambda *_: 1 / 0)
+            patch.setattr("malmoi.server.catalogue.catalogue.Catalogue.name", lambda *_: 1 / 0)
             response = served.http.post(path, json=ASKED[path], headers=headers)
         assert response.status_code == 500
         assert "something is wrong in the server" in response.text

@@ -10,9 +10,9 @@ import httpx
 import pytest
 from tests.server.conftest import HELLO, Serve, Served
 
-from malmoi.server import limits
-from malmoi.server.limits import LimitRate
-from malmoi.server.trust import CALLER
+from malmoi.server.trust import limits
+from malmoi.server.trust.access import CALLER
+from malmoi.server.trust.limits import LimitRate
 from malmoi.testing.models import tiny_llm
 
 CHAT = "/v1/chat/completions"

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.server.conftest import HELLO, Serve, Served, wait_until
 from tests.server.test_encoders import encoder
 
-from malmoi.server.measured import Histogram, Measures
+from malmoi.server.catalogue.measured import Histogram, Measures
 from malmoi.server.metrics import Metric
 from malmoi.testing.models import tiny_llama, tiny_llm
 

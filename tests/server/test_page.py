@@ -26,9 +26,9 @@ from malmoi.engine import SamplingParams
 from malmoi.llm import LLM, ChatPrompt
 from malmoi.media.image_processor import ImageProcessor, ShortestEdge
 from malmoi.router.rules import Rule
-from malmoi.server.local import LocalModel
-from malmoi.server.price import Price
-from malmoi.server.routed import Routed, RoutedSettings
+from malmoi.server.catalogue.local import LocalModel
+from malmoi.server.catalogue.price import Price
+from malmoi.server.catalogue.routed import Routed, RoutedSettings
 from malmoi.testing.models import tiny_llava
 from malmoi.testing.tokenizer import SPECIAL_TOKENS, ByteTokenizer
 from malmoi.text.chat import ChatTemplate

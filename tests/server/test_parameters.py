@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.server.conftest import HELLO, Served
 
 from malmoi.server.bodies import CompletionBody
-from malmoi.server.chat_bodies import ChatBody
+from malmoi.server.openai.chat_bodies import ChatBody
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 WRONG: dict[str, list[Any]] = {

@@ -14,12 +14,12 @@ from malmoi.llm.answer import Delta
 from malmoi.llm.completion import CallDelta
 from malmoi.llm.prompt import ChatPrompt
 from malmoi.server.answered import Told
-from malmoi.server.anthropic_message import Said
-from malmoi.server.chat import ChatForm
-from malmoi.server.ollama_lines import ChatLines
-from malmoi.server.openai_form import OpenAIAnswer
-from malmoi.server.responses_output import Output
-from malmoi.server.writer import Chosen
+from malmoi.server.anthropic.message import Said
+from malmoi.server.catalogue.writer import Chosen
+from malmoi.server.ollama.lines import ChatLines
+from malmoi.server.openai.chat import ChatForm
+from malmoi.server.openai.form import OpenAIAnswer
+from malmoi.server.openai.responses_output import Output
 
 PIECES = st.lists(st.text("가나a 😀", min_size=1, max_size=3), max_size=4)
 ARGUMENTS = st.dictionaries(

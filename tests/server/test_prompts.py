@@ -49,14 +49,6 @@ def test_what_is_no_prompt_is_refused(tiny: Served, prompt: Any, word: str) -> N
     assert word in response.json()["error"]["message"]
 
 
-@pytest.mark.parametrize(
-    "more", [{"echo": True, "prompt": "말"}, {"prompt": ["말", "모이"]}], ids=["echo", "several"]
-)
-def test_a_stream_is_of_one_prompt_without_it(tiny: Served, more: dict[str, Any]) -> None:
-    error = tiny.post(TEXT, stream=True, **more).json()["error"]
-    assert error["param"] == ("echo" if "echo" in more else "prompt")
-
-
 def test_an_echo_is_the_prompt_before_its_answer(tiny: Served) -> None:
     for prompts in (["말", "모이"], [[104, 105], [106]]):
         for prompt, echoed in zip(prompts, choices(tiny, prompt=prompts, echo=True), strict=True):

@@ -7,7 +7,7 @@ import pytest
 from tests.server.conftest import Serve, Served
 
 from malmoi.server.app import PAGE
-from malmoi.server.trust import CONTENT_POLICY
+from malmoi.server.trust.access import CONTENT_POLICY
 from malmoi.testing.models import tiny_llm
 
 

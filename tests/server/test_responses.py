@@ -8,8 +8,8 @@ from openai.types.responses import Response
 from tests.server.conftest import HELLO, Serve, Served
 
 from malmoi.engine import SamplingParams
-from malmoi.server import responses
-from malmoi.server.kept import Kept, Shelf
+from malmoi.server.openai import responses
+from malmoi.server.openai.kept import Kept, Shelf
 from malmoi.testing.models import ScriptedModel, tiny_llama, tiny_llm
 from malmoi.testing.tokenizer import ByteTokenizer
 

@@ -16,11 +16,11 @@ from tests.server.test_encoders import encoder
 from malmoi.core.errors import CheckpointError
 from malmoi.engine import SamplingParams
 from malmoi.llm import LLM
+from malmoi.server.catalogue.holds import HOLDS, Holds
+from malmoi.server.catalogue.loaded import bytes_of
+from malmoi.server.catalogue.local import ALWAYS, LocalModel
+from malmoi.server.catalogue.room import Room
 from malmoi.server.errors import ServerError
-from malmoi.server.holds import HOLDS, Holds
-from malmoi.server.loaded import bytes_of
-from malmoi.server.local import ALWAYS, LocalModel
-from malmoi.server.room import Room
 from malmoi.testing.models import tiny_llama, tiny_llm
 
 CHAT = "/v1/chat/completions"
@@ -51,7 +51,7 @@ def models(
 
 @pytest.fixture(autouse=True)
 def of_one_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("malmoi.server.local.bytes_of", lambda loaded: SIZE)
+    monkeypatch.setattr("malmoi.server.catalogue.local.bytes_of", lambda loaded: SIZE)
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from malmoi.llm import LLM
 from malmoi.llm.prompt import ChatPrompt, Infill
 from malmoi.router.rules import Rule
 from malmoi.router.training import Dial, train_router
-from malmoi.server.routed import Routed, RoutedSettings, question_in
+from malmoi.server.catalogue.routed import Routed, RoutedSettings, question_in
 from malmoi.testing.models import ScriptedModel, tiny_llm
 from malmoi.testing.tokenizer import ByteTokenizer
 

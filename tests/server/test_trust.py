@@ -21,7 +21,7 @@ from malmoi.llm import LLM
 from malmoi.llm.media import MAX_FETCHED, MAX_FILES, MediaPolicy
 from malmoi.media import ImageProcessor
 from malmoi.media.image_processor import ShortestEdge
-from malmoi.server import trust
+from malmoi.server.trust import access
 from malmoi.testing.models import tiny_llama, tiny_llava, tiny_llm
 from malmoi.testing.tokenizer import SPECIAL_TOKENS, ByteTokenizer
 from malmoi.text.chat import ChatTemplate
@@ -107,13 +107,13 @@ def test_only_digests_are_kept_and_all_are_compared_in_constant_time(monkeypatch
     async def nothing(*_: Any) -> None:
         return None
 
-    layer = trust.RequireKey(nothing, KEYS)
+    layer = access.RequireKey(nothing, KEYS)
     assert not any(key.encode() in repr(vars(layer)).encode() for key in KEYS)
 
     class Noted:
         compare_digest = staticmethod(noted)
 
-    monkeypatch.setattr(trust, "hmac", Noted)
+    monkeypatch.setattr(access, "hmac", Noted)
 
     for key in ("first-key", "x", "x" * 10_000):
         scope = {
@@ -127,7 +127,7 @@ def test_only_digests_are_kept_and_all_are_compared_in_constant_time(monkeypatch
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:80", "127.0.0.1:8000", "[::1]:8000", "LOCALHOST"])
 def test_a_server_of_this_machine_answers_to_its_names(serve: Serve, host: str) -> None:
-    served = serve(tiny_llm(), hosts=tuple(trust.LOOPBACK))
+    served = serve(tiny_llm(), hosts=tuple(access.LOOPBACK))
     assert served.http.get("/health", headers={"Host": host}).status_code == 200
 
 
@@ -135,7 +135,7 @@ def test_a_server_of_this_machine_answers_to_its_names(serve: Serve, host: str) 
     "host", ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.nip.io", ""]
 )
 def test_and_to_no_other_so_that_no_page_can_reach_it_by_a_name_of_its_own(serve: Serve, host: str) -> None:
-    served = serve(tiny_llm(), hosts=tuple(trust.LOOPBACK))
+    served = serve(tiny_llm(), hosts=tuple(access.LOOPBACK))
     response = served.http.get("/v1/models", headers={"Host": host})
     assert response.status_code == 421
     assert "localhost" in response.json()["error"]["message"]

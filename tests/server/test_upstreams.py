@@ -21,13 +21,13 @@ from tests.server.test_encoders import encoder
 from malmoi.llm import Completion
 from malmoi.llm.answer import Delta
 from malmoi.llm.prompt import ChatPrompt, Infill, Prompt
+from malmoi.server.catalogue.price import Price
+from malmoi.server.catalogue.upstream import Upstream, UpstreamSettings
+from malmoi.server.catalogue.upstream.asked import UNSAID, asked
+from malmoi.server.catalogue.upstream.breaker import Breaker
+from malmoi.server.catalogue.upstream.events import BrokenAnswer, events
+from malmoi.server.catalogue.upstream.told import Told
 from malmoi.server.errors import ServerError
-from malmoi.server.price import Price
-from malmoi.server.upstream import Upstream, UpstreamSettings
-from malmoi.server.upstream.asked import UNSAID, asked
-from malmoi.server.upstream.breaker import Breaker
-from malmoi.server.upstream.events import BrokenAnswer, events
-from malmoi.server.upstream.told import Told
 from malmoi.testing.models import tiny_llama, tiny_llm
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"

@@ -14,7 +14,7 @@ from malmoi.core.errors import ConfigError, DataError
 from malmoi.core.files import read_text
 
 if TYPE_CHECKING:
-    from malmoi.server.loaded import Loaded
+    from malmoi.server.catalogue.loaded import Loaded
 
 KEYS_VARIABLE = "MALMOI_API_KEYS"
 
@@ -94,7 +94,7 @@ def serve(
     The page is at /, the API at /v1, its description at /docs. Ctrl-C ends it.
     """
     keys = _keys(api_key_file)
-    from malmoi.server.trust import LOOPBACK
+    from malmoi.server.trust.access import LOOPBACK
 
     if (host not in LOOPBACK or limits.hosts) and not keys and not without_key:
         raise ConfigError(
@@ -108,9 +108,9 @@ def serve(
         )
     from malmoi.cli.loading import load_any
     from malmoi.server.app import ServerSettings, create_app
-    from malmoi.server.catalogue import Catalogue
+    from malmoi.server.catalogue.catalogue import Catalogue
+    from malmoi.server.catalogue.room import Room
     from malmoi.server.listen import listen
-    from malmoi.server.room import Room
 
     def load(path: str | None, of_model: EngineSettings) -> "Loaded":
         return limits.applied(load_any(path, of_model))

@@ -22,7 +22,7 @@ from malmoi.core.config import from_mapping
 from malmoi.core.errors import ConfigError
 from malmoi.core.files import read_text
 from malmoi.core.quantities import read_seconds, read_size
-from malmoi.server.price import Price
+from malmoi.server.catalogue.price import Price
 
 _READ = {
     "cache_bytes": read_size,
@@ -84,7 +84,7 @@ class UpstreamTable:
 
 @dataclass(frozen=True, kw_only=True)
 class RoutedTable:
-    """One of the others for each request; what its keys mean, `malmoi/server/routed.py` says."""
+    """One of the others for each request; what its keys mean, `malmoi/server/catalogue/routed.py` says."""
 
     mapping: Mapping[str, object]
     where: str

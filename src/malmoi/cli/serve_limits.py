@@ -2,7 +2,7 @@
 
     options -> ServeLimits: what `server`, its connections and the models take | limit_options
 
-What they mean is said in `docs/serve.md`. Read next: `serve.py`; `malmoi/server/limits.py`.
+What they mean is said in `docs/serve.md`. Read next: `serve.py`; `malmoi/server/trust/limits.py`.
 """
 
 import logging
@@ -17,7 +17,7 @@ import click
 if TYPE_CHECKING:
     from malmoi.llm import LLM, TextEncoder
     from malmoi.llm.transcribe import Transcriber
-    from malmoi.server.connection import ConnectionLimits
+    from malmoi.server.trust.connection import ConnectionLimits
 
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/?#\s]+")
 
@@ -120,7 +120,7 @@ class ServeLimits:
 
     def of_connections(self) -> "ConnectionLimits":
         """What a connection may do."""
-        from malmoi.server.connection import ConnectionLimits
+        from malmoi.server.trust.connection import ConnectionLimits
 
         return ConnectionLimits(max_connections=self.max_connections)
 
@@ -140,7 +140,7 @@ class ServeLimits:
     def write_prompts(self) -> None:
         """Have what is asked written to the error stream, if so it is wanted (mutates the logger)."""
         if self.logs_prompts:
-            from malmoi.server.logged import LOGGER
+            from malmoi.server.trust.logged import LOGGER
 
             handler = logging.StreamHandler()
             handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))

@@ -11,8 +11,8 @@ from malmoi.core.config import from_mapping
 from malmoi.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from malmoi.server.entry import Entry
-    from malmoi.server.loaded import Loaded
+    from malmoi.server.catalogue.entry import Entry
+    from malmoi.server.catalogue.loaded import Loaded
 
 
 def tables_of(
@@ -66,7 +66,7 @@ def _entry(
     match table:
         case LocalTable():
             from malmoi.cli.loading import memory_of
-            from malmoi.server.local import LocalModel
+            from malmoi.server.catalogue.local import LocalModel
 
             return LocalModel(
                 name,
@@ -77,7 +77,7 @@ def _entry(
                 price=table.price,
             )
         case UpstreamTable():
-            from malmoi.server.upstream import Upstream, UpstreamSettings
+            from malmoi.server.catalogue.upstream import Upstream, UpstreamSettings
 
             try:
                 settings = UpstreamSettings(
@@ -94,7 +94,7 @@ def _entry(
                 raise ConfigError(f"models.{name}: {error}") from None
             return Upstream(name, settings, price=table.price)
         case RoutedTable():
-            from malmoi.server.routed import Routed, RoutedSettings
+            from malmoi.server.catalogue.routed import Routed, RoutedSettings
 
             routed = from_mapping(RoutedSettings, table.mapping, where=table.where)
             for one in sorted(routed.names):

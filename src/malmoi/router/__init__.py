@@ -12,7 +12,7 @@
     judged rows -> training.train_router -> Router -> decide(question): easy, hard, and how sure
 
 No torch anywhere: a decision is some milliseconds of numpy. Place in the flow: `malmoi router train|report` make and
-measure one, `malmoi/server/routed.py` asks it for each request. Read next: `router.py`, then `training.py`.
+measure one, `malmoi/server/catalogue/routed.py` asks it for each request. Read next: `router.py`, then `training.py`.
 """
 
 from malmoi.router.question import Question, question_of

@@ -3,7 +3,8 @@
     Question -> features -> probability;    expected loss of score <= threshold x saved cost  ->  the weak model
 
 A router is a directory: `router.json` says what it was made from and how it decides, `router.safetensors` has its
-weights. Nothing in it is executed. Read next: `training.py`, which makes one; `malmoi/server/routed.py`, which asks it.
+weights. Nothing in it is executed. Read next: `training.py`, which makes one; `malmoi/server/catalogue/routed.py`,
+which asks it.
 """
 
 from collections.abc import Mapping

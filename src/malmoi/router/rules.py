@@ -4,7 +4,7 @@
 
     Question -> the first RULE that holds -> a model, and why
 
-Place in the flow: `malmoi/server/routed.py` reads them from a file of settings. Read next: `router.py`.
+Place in the flow: `malmoi/server/catalogue/routed.py` reads them from a file of settings. Read next: `router.py`.
 """
 
 import re

@@ -2,7 +2,7 @@
 
     catalogue.choose -> Chosen -> Writer.answer -> a `Told` of the dialect -> `respond`: events, or one object
 
-Place in the flow: every endpoint that writes text calls `respond`. Read next: `openai_form.py`, a `Told` of OpenAI's;
+Place in the flow: every endpoint that writes text calls `respond`. Read next: `openai/form.py`, a `Told` of OpenAI's;
 `sse.py`.
 """
 
@@ -16,10 +16,10 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
 from malmoi.llm import Completion, TokenLogprob
+from malmoi.server.catalogue.writer import Chosen, Steps, Writer
 from malmoi.server.errors import ServerError
 from malmoi.server.sse import Item, event_stream, while_connected
 from malmoi.server.wire import Wire
-from malmoi.server.writer import Chosen, Steps, Writer
 
 
 class Told(ABC):

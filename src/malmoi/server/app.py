@@ -1,6 +1,7 @@
-"""The application: endpoints over a catalogue of models, in the layers of `trust.py` and `limits.py`.
+"""The application: endpoints over a catalogue of models, in the layers of `trust/access.py` and `trust/limits.py`.
 
-Place in the flow: `malmoi serve` makes one and gives it to uvicorn. Read next: `catalogue.py`, `chat.py`.
+Place in the flow: `malmoi serve` makes one and gives it to uvicorn. Read next: `catalogue/catalogue.py`,
+`openai/chat.py`.
 """
 
 import asyncio
@@ -17,33 +18,23 @@ from starlette.exceptions import HTTPException
 
 from malmoi import __version__
 from malmoi.core.errors import MalmoiError
-from malmoi.server import (
-    anthropic,
-    chat,
-    classify,
-    completions,
-    embeddings,
-    metrics,
-    models,
-    ollama,
-    ollama_models,
-    render,
-    responses,
-    tokens,
-    transcriptions,
-)
-from malmoi.server.catalogue import Catalogue
+from malmoi.server import classify, metrics, models, render, tokens
+from malmoi.server.anthropic import messages
+from malmoi.server.catalogue.catalogue import Catalogue
+from malmoi.server.catalogue.holds import HoldModels
 from malmoi.server.dialect import as_response
 from malmoi.server.documented import DocumentedApp
-from malmoi.server.holds import HoldModels
-from malmoi.server.layer import AnswerAll
-from malmoi.server.limits import LimitBody, LimitRate, LimitRequests
-from malmoi.server.logged import LogPrompts
-from malmoi.server.trust import AllowOrigins, PageHeaders, RequireHost, RequireKey, RequireOrigin
+from malmoi.server.ollama import answers as ollama
+from malmoi.server.ollama import models as ollama_models
+from malmoi.server.openai import chat, completions, embeddings, responses, transcriptions
+from malmoi.server.trust.access import AllowOrigins, PageHeaders, RequireHost, RequireKey, RequireOrigin
+from malmoi.server.trust.layer import AnswerAll
+from malmoi.server.trust.limits import LimitBody, LimitRate, LimitRequests
+from malmoi.server.trust.logged import LogPrompts
 
 PAGE = Path(__file__).with_name("page")
 PARTS = (
-    chat, render, completions, responses, embeddings, classify, transcriptions, anthropic, ollama, ollama_models,
+    chat, render, completions, responses, embeddings, classify, transcriptions, messages, ollama, ollama_models,
     models, tokens, metrics,
 )  # fmt: skip
 """The modules that have endpoints, each with `routes(catalogue)`."""

@@ -2,7 +2,7 @@
 
 A parameter of OpenAI's that is not here yet is in `REFUSED`, with what to do instead. `null` counts as not given, as
 OpenAI's own clients send it. Place in the flow: FastAPI reads a body into one of these, `sampling.py` reads the
-parameters. Read next: `chat_bodies.py`, what only chats have.
+parameters. Read next: `openai/chat_bodies.py`, what only chats have.
 """
 
 from collections.abc import Mapping

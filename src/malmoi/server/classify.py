@@ -1,6 +1,6 @@
 """`/v1/classify` and `/v1/rerank`: what an encoder's head says of texts, and which documents answer a question.
 
-Read next: `embeddings.py`, where an encoder has no head; `llm/text_encoder.py`.
+Read next: `openai/embeddings.py`, where an encoder has no head; `llm/text_encoder.py`.
 """
 
 import uuid
@@ -13,7 +13,7 @@ from pydantic import Field
 
 from malmoi.llm import AsyncTextEncoder
 from malmoi.server.bodies import Body
-from malmoi.server.catalogue import Catalogue
+from malmoi.server.catalogue.catalogue import Catalogue
 from malmoi.server.each import all_of
 from malmoi.server.errors import ServerError
 from malmoi.server.sse import while_connected

@@ -4,7 +4,7 @@
     as_response    an error over HTTP, wherever it was raised: in an endpoint, in a layer, on a path that is not there
 
 Place in the flow: `app.py` registers `as_response`, and every layer answers with it. Read next: `errors.py`, what an
-error says; `layer.py`.
+error says; `trust/layer.py`.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """Several in one request: prompts or texts, one after the other, and what waits for all of their answers.
 
-Place in the flow: `completions.py` and `embeddings.py` take several. Read next: `openai_form.py`.
+Place in the flow: `openai/completions.py` and `openai/embeddings.py` take several. Read next: `openai/form.py`.
 """
 
 import asyncio

@@ -1,11 +1,14 @@
-"""Listening: uvicorn, which says its address once it does, and ends in order. Read next: `connection.py`, `app.py`."""
+"""Listening: uvicorn, which says its address once it does, and ends in order.
+
+Read next: `trust/connection.py`, `app.py`.
+"""
 
 import socket
 from typing import Any
 
 import uvicorn
 
-from malmoi.server.connection import Config, ConnectionLimits
+from malmoi.server.trust.connection import Config, ConnectionLimits
 
 
 class Server(uvicorn.Server):

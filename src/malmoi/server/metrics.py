@@ -3,7 +3,8 @@
     engine of each model: the line, the batch, the cache        -> gauges
     Measures of each model: answers, tokens, seconds            -> counters, histograms
 
-Place in the flow: a monitor asks every few seconds; tokens/s are the growth of a counter. Read next: `measured.py`.
+Place in the flow: a monitor asks every few seconds; tokens/s are the growth of a counter. Read next:
+`catalogue/measured.py`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,11 +16,11 @@ from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
 
 from malmoi.llm import LLM, TextEncoder
-from malmoi.server.catalogue import Catalogue
-from malmoi.server.local import LocalModel
-from malmoi.server.measured import Histogram, Measures
-from malmoi.server.upstream import Upstream
-from malmoi.server.upstream.breaker import STATES
+from malmoi.server.catalogue.catalogue import Catalogue
+from malmoi.server.catalogue.local import LocalModel
+from malmoi.server.catalogue.measured import Histogram, Measures
+from malmoi.server.catalogue.upstream import Upstream
+from malmoi.server.catalogue.upstream.breaker import STATES
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from malmoi.server.catalogue import Catalogue
+from malmoi.server.catalogue.catalogue import Catalogue
 from malmoi.server.errors import ServerError
 
 

@@ -14,10 +14,10 @@ from malmoi.llm.chat_format import ChatFormat
 from malmoi.llm.parts import without_media
 from malmoi.llm.prompt import ChatPrompt
 from malmoi.server.bodies import Body
-from malmoi.server.catalogue import Catalogue
-from malmoi.server.chat_bodies import TemplateVariables
-from malmoi.server.chat_prompt import messages_of
+from malmoi.server.catalogue.catalogue import Catalogue
 from malmoi.server.errors import ServerError
+from malmoi.server.openai.chat_bodies import TemplateVariables
+from malmoi.server.openai.chat_prompt import messages_of
 from malmoi.server.strict_json import StrictRoute
 from malmoi.server.tools import Tool, functions, with_tools
 from malmoi.text.chat import Rendered

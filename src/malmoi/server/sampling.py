@@ -1,12 +1,12 @@
-"""A body's parameters, as `SamplingParams` on top of what the model's own files say. Read next: `chat.py`."""
+"""A body's parameters, as `SamplingParams` on top of what the model's own files say. Read next: `openai/chat.py`."""
 
 from dataclasses import replace
 from typing import Any
 
 from malmoi.engine import SamplingParams
 from malmoi.server.bodies import CompletionBody, SamplingBody
-from malmoi.server.chat_bodies import ChatBody
 from malmoi.server.errors import ServerError
+from malmoi.server.openai.chat_bodies import ChatBody
 
 _SAME_NAME = (
     "n", "max_tokens", "min_tokens", "temperature", "top_p", "top_k", "min_p", "typical_p", "seed", "stop",

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from malmoi.llm.prompt import ChatPrompt
+from malmoi.server.catalogue.writer import Writer
 from malmoi.server.errors import ServerError
-from malmoi.server.writer import Writer
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 BUDGETS: Mapping[Effort, int | None] = {

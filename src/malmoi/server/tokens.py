@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from malmoi.server.bodies import DetokenizeBody, TokenizeBody
-from malmoi.server.catalogue import Catalogue
+from malmoi.server.catalogue.catalogue import Catalogue
 from malmoi.server.strict_json import StrictRoute
 from malmoi.text.tokenizer import Tokenizer
 

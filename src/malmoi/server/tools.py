@@ -3,7 +3,7 @@
     bodies of a dialect -> its own reader -> `function`, WITH_TOOLS -> ChatPrompt
 
 Place in the flow: every endpoint for conversations puts its tools into the prompt with `with_tools`. Read next:
-`chat_prompt.py`, one such reader; `malmoi/llm/prompt.py`, what the model is asked then.
+`openai/chat_prompt.py`, one such reader; `malmoi/llm/prompt.py`, what the model is asked then.
 """
 
 import json

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from malmoi.server.chat_bodies import ChatBody
+from malmoi.server.openai.chat_bodies import ChatBody
 
 from .browser import Tab
 from .reader import answered, ask, field, open_settings, row
