@@ -9,6 +9,7 @@ import ipaddress
 import math
 import time
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -61,6 +62,7 @@ class LimitBody(Layer):
                 ) from None
             num_bytes += len(message.get("body", b""))
             if num_bytes > self._max_bytes:
+                await _let_pass(receive)
                 raise self._too_large()
             is_whole = not message.get("more_body", False)
             return message
@@ -71,6 +73,17 @@ class LimitBody(Layer):
         return ServerError(
             f"the body has more than {self._max_bytes} bytes. Send less.", status=413, headers=_CLOSE
         )
+
+
+async def _let_pass(receive: Receive) -> None:
+    """Drop what is on its way, up to 1 MiB: a connection that is closed with bytes unread takes its answer along."""
+    num_bytes = 0
+    with suppress(TimeoutError):
+        while num_bytes < 2**20:
+            message = await asyncio.wait_for(receive(), 0.1)
+            num_bytes += len(message.get("body", b""))
+            if not message.get("more_body", False):
+                return
 
 
 class LimitRequests(Layer):
