@@ -172,6 +172,14 @@ def test_by_itself_it_limits_no_rate_and_lets_no_other_page_in(opened: Opened) -
         ["--cors=example.com"],
         ["--cors=https://example.com/"],
         ["--cors=null"],
+        ["--cors=https://me@example.com"],
+        ["--allow-host=https://chat.example"],
+        ["--allow-host=chat.example:443"],
+        ["--allow-host=chat.example/v1"],
+        ["--allow-host=[::1]"],
+        ["--allow-host="],
+        ["--allow-remote-host=https://images.example"],
+        ["--allow-remote-host=images.example:443"],
         ["--max-image-pixels=0"],
     ],
     ids=str,
@@ -294,3 +302,10 @@ def test_a_port_that_is_taken_is_said_in_a_line(process: subprocess.Popen[str]) 
     assert second.stdout == ""
     assert "address already in use" in second.stderr
     assert "Traceback" not in second.stderr
+
+
+def test_names_are_compared_without_case(opened: Opened) -> None:
+    given = ("--without-key", "--allow-host", "Chat.Example", "--cors", "HTTPS://A.Example")
+    assert run(*given).exit_code == 0
+    assert "chat.example" in opened.settings.hosts
+    assert tuple(opened.settings.origins) == ("https://a.example",)

@@ -203,3 +203,22 @@ def test_what_a_model_would_take_is_what_it_takes(settings: dict[str, Any]) -> N
 
     asked = EngineSettings(threads=1, **settings)
     assert memory_of(None, asked) == load_llm(None, asked).engine.num_bytes
+
+
+@pytest.mark.parametrize("value", ["sk-1\nsk-2", "sk 1", "sk-열쇠", "sk-\x7f1", " \n"])
+def test_a_variable_that_holds_no_one_key_is_refused_and_not_quoted(
+    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("OUR_KEY", value)
+    result = with_file(tmp_path, FAR + "key_env = 'OUR_KEY'\n")
+    assert isinstance(result.exception, ConfigError)
+    assert "OUR_KEY does not hold one key" in str(result.exception)
+    assert "sk" not in str(result.exception).replace("OUR_KEY", "")
+
+
+def test_a_line_that_ends_is_no_part_of_a_key(
+    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OUR_KEY", "sk-1\n")
+    assert with_file(tmp_path, FAR + "key_env = 'OUR_KEY'\n").exit_code == 0
+    assert opened.entries["far"].settings.key == "sk-1"

@@ -7,6 +7,7 @@ import pytest
 from malmoi.core.errors import RequestError
 from malmoi.engine import SamplingParams
 from malmoi.llm import ChatPrompt, Delta
+from malmoi.testing.models import tiny_llm
 from malmoi.text.chat import ChatTemplate
 
 from .test_tools import NOW
@@ -126,3 +127,27 @@ def test_a_stop_string_may_have_begun_in_the_beginning() -> None:
     llm = says("다라", prompt, OURS)
     completion = llm.chat(prompt, SamplingParams(temperature=0, stop="나다", max_tokens=20))
     assert (completion.text, completion.stop) == ("", "나다")
+
+
+def test_a_beginning_that_holds_the_end_is_refused() -> None:
+    llm = tiny_llm()
+    call = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
+    for text, more in (("가나", {}), (call, {"tools": [NOW], "is_parallel": False})):
+        prompt = ChatPrompt(messages=HELLO, beginning=llm.tokenizer.encode(text), **more)
+        with pytest.raises(RequestError, match="beginning holds the end of the answer already"):
+            llm.chat(prompt, SamplingParams(stop="나", max_tokens=9, logprobs=True))
+
+
+@pytest.mark.parametrize("token", [-1, 2**70])
+def test_an_id_that_there_is_not_begins_nothing(token: int) -> None:
+    prompt = ChatPrompt(messages=HELLO, tools=[NOW], beginning=[5, token])
+    with pytest.raises(RequestError, match=f"beginning has the id {token}, and the model's go from 0 to"):
+        tiny_llm().chat(prompt, GREEDY)
+
+
+def test_a_mark_within_an_answer_opens_no_thought() -> None:
+    prompt = begun("<think>는 표시다.</think>그리고 <think>도")
+    completion = says(" 표시다.", prompt, QWEN).chat(prompt, GREEDY)
+    assert (completion.thought, completion.text) == ("", " 표시다.")
+    prompt = begun("표시는 <think>")
+    assert says("다.", prompt, QWEN).chat(prompt, GREEDY).text == "다."

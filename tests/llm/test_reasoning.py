@@ -15,6 +15,7 @@ from malmoi.core.errors import RequestError
 from malmoi.engine import Engine, PromptLookup, SamplingParams
 from malmoi.llm import AsyncLLM, ChatPrompt, Completion
 from malmoi.llm.reasoning import FORMATS, ThoughtReader, find
+from malmoi.llm.thought_rule import ThoughtTokens
 from malmoi.testing.models import tiny_llm
 from malmoi.text.chat import ChatTemplate
 
@@ -347,3 +348,37 @@ def test_a_rule_behind_a_thought_is_told_apart_from_its_copies_and_can_be_made_a
         assert torch.equal(again.allowed(), begun.allowed())  # type: ignore[arg-type]
         assert begun.copy().allowed()[token]  # type: ignore[index]
         begun.advance(token)
+
+
+def test_a_token_that_was_not_forced_forces_anew() -> None:
+    llm = babbles(QWEN, *THINK)
+    prompt = ChatPrompt(messages=HELLO, thinks=True, thought_budget=3)
+    rule = llm.builder.build(prompt, SamplingParams(choice=("네", "아니요"))).request.rule
+    assert rule is not None
+    for token in llm.tokenizer.encode_special("<think>가"):
+        rule.advance(token)
+    closing = llm.tokenizer.encode_special("\n</think>\n\n")
+    for token in llm.tokenizer.encode("나"):  # a guess that went on thinking
+        assert rule.allowed().nonzero().flatten().tolist() == closing[:1]  # type: ignore[union-attr]
+        rule.advance(token)
+    for token in closing:
+        assert rule.allowed().nonzero().flatten().tolist() == [token]  # type: ignore[union-attr]
+        rule.advance(token)
+    assert rule.allowed().sum() == 2  # type: ignore[union-attr]
+
+
+def test_a_step_looks_at_no_whole_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    llm = babbles(QWEN, *THINK)
+    rule = llm.builder.build(HELLO, SamplingParams(choice=("네", "아니요"))).request.rule
+    assert rule is not None
+    rule.advance(llm.tokenizer.encode_special("<think>")[0])
+    monkeypatch.setattr(ThoughtTokens, "bytes_of", None)
+    assert rule.allowed().any()  # type: ignore[union-attr]
+
+
+def test_line_ends_behind_a_thought_are_not_kept() -> None:
+    reader = ThoughtReader(FORMATS[0])
+    for piece in (b"<think>", b"a", b"\n", b"</think>", *[b"\n"] * 50):
+        reader.push(piece)
+        assert reader.num_open <= 1
+    assert (reader.num_tokens, reader.push(b"b")) == (2, (b"", b"b"))

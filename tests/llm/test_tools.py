@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -466,3 +467,177 @@ def test_our_format_without_tools_is_what_it_was() -> None:
     turns = [{"role": "system", "content": "짧게."}, *HELLO, {"role": "assistant", "content": "네."}]
     text = tiny_llm().builder.render(turns).text
     assert text == "".join(f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in turns)
+
+
+def tool(name: str = "f", **function: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, **function}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tools": [tool(f"f{number}") for number in range(1025)]}, "1,025 tools, and 1,024 are the most"),
+        ({"tools": [tool("none")]}, "tool_choice='none' means something else"),
+        ({"tools": [tool(parameters={"type": "integer"})]}, "arguments are an 'object'"),
+        ({"tools": [tool(parameters={"properties": [1]})]}, "properties is no object"),
+        ({"tools": [tool(parameters={"properties": {"a": 1}})]}, "the property 'a' is no schema"),
+        ({"tools": [tool(parameters={"properties": {"a": {"enum": "가나"}}})]}, "the enum of 'a' is no list"),
+        *[
+            ({"tools": [tool(parameters={"required": value})]}, "no list of names")
+            for value in (None, 3, "a")
+        ],
+        ({"tools": [tool(strict=True, parameters={"propertys": {}})]}, "Did you mean 'properties'"),
+        (
+            {"tools": [tool(strict=True, parameters={"properties": {"a": {"maxlength": 3}}})]},
+            "unknown keyword 'maxlength'",
+        ),
+    ],
+)
+def test_what_would_bind_otherwise_than_it_says_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        tiny_llm().prompt_ids(ChatPrompt(messages=HELLO, **changes))
+
+
+def test_without_strict_a_keyword_that_is_not_known_does_not_bind() -> None:
+    loose = tool(parameters={"propertys": {}, "additionalProperties": False})
+    prompt = ChatPrompt(messages=HELLO, tools=[loose], tool_choice="f", is_parallel=False)
+    assert calls_of(babbles(ChatTemplate.default()).chat(prompt, SamplingParams(seed=1))) == [("f", {})]
+
+
+def test_a_form_of_the_answer_contradicts_calls_in_its_place() -> None:
+    for choice in ("required", "now"):
+        prompt = ChatPrompt(messages=HELLO, tools=TOOLS, tool_choice=choice)
+        with pytest.raises(RequestError, match="json_schema says what an answer looks like, and tool_choice"):
+            tiny_llm().chat(prompt, SamplingParams(json_schema={"type": "object"}))
+
+
+def test_arguments_are_an_object_whatever_the_schema_leaves_out() -> None:
+    prompt = ChatPrompt(messages=HELLO, tools=[tool(parameters={"maxProperties": 0})], is_parallel=False)
+    llm = says('<tool_call>\n{"name": "f", "arguments": 3}\n</tool_call>', prompt, ChatTemplate.default())
+    assert calls_of(llm.chat(prompt, GREEDY)) == [("f", {})]
+
+
+TAGS = "{{ tools }}{{ messages[0].content }}{{ '<tool_call>' if x }}{{ '<function=' if x }}"
+
+
+def tagged(text: str, properties: dict[str, Any], **more: Any) -> Completion:
+    parameters = {"properties": properties, "required": list(properties)}
+    prompt = ChatPrompt(messages=HELLO, tools=[tool(parameters=parameters)], is_parallel=False, **more)
+    llm = says(f"<tool_call>\n<function=f>\n{text}</function>\n</tool_call>", prompt, TAGS)
+    return llm.chat(prompt, GREEDY)
+
+
+@pytest.mark.parametrize("value", ["a</parameter>b", "x </parameter>", "", "\n", "</function>\n"])
+def test_a_closing_tag_within_a_line_is_of_the_value(value: str) -> None:
+    texts = {"a": value, "b": "둘"}
+    text = "".join(f"<parameter={name}>\n{one}\n</parameter>\n" for name, one in texts.items())
+    assert calls_of(tagged(text, {"a": {"type": "string"}, "b": {"type": "string"}})) == [("f", texts)]
+
+
+def test_json_in_tags_may_hold_a_closing_tag() -> None:
+    properties = {"a": {"type": "array", "items": {"enum": ["</parameter>"]}}, "b": True}
+    text = '<parameter=a>\n["</parameter>"]\n</parameter>\n<parameter=b>\n3\n</parameter>\n'
+    assert calls_of(tagged(text, properties)) == [("f", {"a": ["</parameter>"], "b": 3})]
+
+
+def test_a_tagged_value_in_one_line_ends_with_the_first_closing_tag() -> None:
+    reader = CallReader(formats.QWEN_CODER, {"f": TAGGED}, is_certain=False)
+    text = "<tool_call><function=f><parameter=글>가</parameter><parameter=목록>[]</parameter></function></tool_call>"
+    assert json.loads("".join(call.arguments for call in reader.push(text).calls)) == {"글": "가", "목록": []}
+
+
+@pytest.mark.parametrize(
+    ("properties", "message"),
+    [
+        ({"a>b": {"type": "string"}}, "the argument 'a>b' cannot be written"),
+        ({"a\nb": {"type": "integer"}}, "cannot be written in this model's format"),
+        ({"a": {"enum": ["x\n</parameter>"]}}, "none of the values of the argument 'a'"),
+    ],
+)
+def test_what_tags_cannot_say_is_refused(properties: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        tagged("", properties)
+
+
+def test_a_control_character_is_a_value_like_any_other() -> None:
+    text = "<parameter=a>\n\x7f\n</parameter>\n"
+    assert calls_of(tagged(text, {"a": {"enum": ["\x7f"]}})) == [("f", {"a": "\x7f"})]
+
+
+@pytest.mark.parametrize("space", ["\t", "\u3000", "\x1f\n"])
+def test_no_white_space_hides_a_call_that_stands_for_the_answer(space: str) -> None:
+    prompt = ChatPrompt(messages=HELLO, tools=[NOW])
+    text = space + '{"name": "never", "parameters": {}}'
+    completion = says(text, prompt, source("llama3")).chat(prompt, GREEDY)
+    assert completion.tool_calls == ()
+    assert not completion.text.lstrip().startswith('{"name"')
+
+
+def test_the_place_of_a_call_that_was_told_is_its_own() -> None:
+    reader = CallReader(FAMILIES["hermes"], {"now": {}}, is_certain=True)
+    text = '<tool_call>\n{"name": "now", "arguments": 3<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
+    deltas = [call for character in text for call in reader.push(character).calls]
+    assert [delta.place for delta in deltas if delta.id] == [0, 1]
+    assert reader.num_calls == 1
+
+
+def test_what_might_have_begun_a_stop_string_is_said_before_a_call() -> None:
+    prompt = ChatPrompt(messages=HELLO, tools=TOOLS, is_parallel=False)
+    text = '네 끝<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
+    params = SamplingParams(temperature=0, max_tokens=400, stop="끝!")
+    completion = says(text, prompt, ChatTemplate.default()).chat(prompt, params)
+    assert (completion.text, calls_of(completion)) == ("네 끝", [("now", {})])
+
+
+def test_blanks_without_end_are_no_call() -> None:
+    text = "<tool_call>" + " " * 200 + '{"name": "now", "arguments": {}}\n</tool_call>'
+    for pieces in ([text], list(text)):
+        assert read(FAMILIES["hermes"], pieces) == (text, [])
+
+
+class Frozen(Mapping[str, Any]):
+    """A mapping, and no more than that."""
+
+    def __init__(self, entries: Mapping[str, Any]) -> None:
+        self._entries = entries
+
+    def __getitem__(self, key: str) -> Any:
+        return self._entries[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def test_past_calls_may_stand_in_any_mapping() -> None:
+    messages = [Frozen(message) for message in PAST]
+    for template, added in TEMPLATES.values():
+        llm = babbles(template, *added)
+        assert llm.prompt_ids(ChatPrompt(messages=messages)) == llm.prompt_ids(ChatPrompt(messages=PAST))
+
+
+def test_only_the_marks_of_a_format_are_read_as_text() -> None:
+    llm = babbles(ChatTemplate.default(), "<tool_call>", "</tool_call>", "tool_call", "[CALL_ID]")
+    marks = llm.builder.chat.marks(calling=True)
+    assert {llm.tokenizer.decode([token], skip_special=False) for token in marks} == {
+        "<tool_call>", "</tool_call>"
+    }  # fmt: skip
+
+
+def test_a_tool_is_shown_in_nfc() -> None:
+    llm = tiny_llm()
+    for form in ("NFC", "NFD"):
+        described = tool(description=unicodedata.normalize(form, "오늘의 날씨"))
+        shown = llm.tokenizer.decode(llm.prompt_ids(ChatPrompt(messages=HELLO, tools=[described])))
+        assert "오늘의 날씨" in shown
+
+
+@pytest.mark.parametrize(
+    "raw", ["{{ m.content }}", "{{ m.content | tojson }}", "part {{ m.content if m.content is string }}"]
+)
+def test_a_template_that_knows_no_parts_is_given_one_text(raw: str) -> None:
+    llm = babbles("{% for m in messages %}" + raw + "{% endfor %}")
+    in_parts = [{"role": "user", "content": [{"type": "text", "text": "안녕?"}]}]
+    assert llm.prompt_ids(in_parts) == llm.prompt_ids(HELLO)

@@ -38,6 +38,12 @@ PRIVATE = [
     "64:ff9b::a9fe:a9fe",
     "2002:7f00:1::1",
     "2001:0:7f00:1::1",
+    "2001:db8::1",
+    "3fff::1",
+    "::127.0.0.1",
+    "64:ff9b:1::7f00:1",
+    "5f00::1",
+    "4000::1",
 ]
 
 
@@ -280,3 +286,33 @@ def test_who_cannot_prove_to_be_the_host_is_not_listened_to(
     with pytest.raises(OSError, match="SSL"):
         remote.connect("127.0.0.1", HOST, 5.0)
     assert files.asked == []
+
+
+def test_where_the_first_address_does_not_answer_the_next_is_tried(files: Files) -> None:
+    files.addresses[HOST] = ["1.1.1.1", PUBLIC]
+    shares: list[float] = []
+
+    def connect(address: str, host: str, seconds: float) -> socket.socket:
+        shares.append(seconds)
+        if address != PUBLIC:
+            raise TimeoutError
+        return files.connect(address, host, seconds)
+
+    fetch = RemoteMedia([HOST], max_seconds=30.0, resolve=files.resolve, connect=connect)
+    assert fetch(f"https://{HOST}/file") == b"\x89PNG of a cat"
+    assert shares[0] < 16 < shares[1] < 30
+    assert files.reached == [(PUBLIC, HOST)]
+
+
+def test_the_handshake_has_the_time_that_the_connection_left() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(remote, "PORT", silent.getsockname()[1])
+        slow = remote.socket.create_connection
+
+        def slowly(*given: object, **more: object) -> socket.socket:
+            time.sleep(0.5)
+            return slow(*given, **more)  # type: ignore[arg-type]
+
+        patch.setattr(remote.socket, "create_connection", slowly)
+        with pytest.raises(TimeoutError):
+            remote.connect("127.0.0.1", HOST, 0.4)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 import unicodedata
 
 import numpy as np
@@ -10,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from malmoi.router.features import (
+    _CUES,
+    MAX_READ,
     NAMES,
     NUM_BUCKETS,
     SIZES,
@@ -134,3 +137,21 @@ def test_lengths_are_of_the_whole_conversation_and_runs_of_what_is_asked() -> No
 
 def test_half_a_character_is_a_character() -> None:
     assert features_of(Question(text="\ud800 왜?")).buckets.size > 0
+
+
+def test_a_text_that_repeats_a_cue_without_its_end_is_read_in_no_time() -> None:
+    """Each cue takes time in proportion to the text: nobody's question keeps the others waiting."""
+    begin = time.process_time()
+    for pattern in _CUES.values():
+        pattern.search("먼저" * 500_000)
+    assert time.process_time() - begin < 5
+    assert named("먼저 씻고 그다음 먹고\n다음에 자")["cue several steps"] == 1
+
+
+def test_of_a_long_text_the_beginning_is_looked_at_and_all_of_it_counted() -> None:
+    short = features_of(Question(text="가나" * (MAX_READ // 2)))
+    long = features_of(Question(text="가나" * MAX_READ + "왜?"))
+    assert np.array_equal(short.buckets, long.buckets)
+    assert np.array_equal(short.counts, long.counts)
+    assert long.named[NAMES.index("cue why")] == 0
+    assert long.named[NAMES.index("characters")] == pytest.approx(np.log1p(2 * MAX_READ + 2))

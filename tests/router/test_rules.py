@@ -6,6 +6,7 @@ import pytest
 
 from malmoi.core.config import from_mapping
 from malmoi.core.errors import ConfigError
+from malmoi.router.features import MAX_READ
 from malmoi.router.question import Question
 from malmoi.router.rules import Rule, first_rule
 
@@ -78,3 +79,9 @@ def test_a_rule_that_means_nothing_is_refused(rule: dict[str, Any], told: str) -
         from_mapping(Rule, {"name": "mine", "use": "big", **rule}, where="serve.toml")
     assert told in str(raised.value)
     assert str(raised.value).startswith("serve.toml")
+
+
+def test_a_pattern_is_looked_for_in_the_beginning_of_a_long_text() -> None:
+    rule = Rule(name="mine", use="big", pattern="날씨")
+    assert rule.why(Question(text="가" * (MAX_READ - 2) + "날씨"))
+    assert rule.why(Question(text="가" * MAX_READ + "날씨")) is None

@@ -56,6 +56,8 @@ class Misbehaving(ThreadingHTTPServer):
         self.script: list[Act] = []
         self.asked: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
+        self.about = Refuse(200, '{"id": "m", "object": "model", "owned_by": "somebody"}')
+        """What it says of its model."""
         self.hung_up = threading.Event()
         """Set when a client has left before the end of a stream."""
 
@@ -87,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Print nothing."""
 
     def do_GET(self) -> None:
-        self._send(200, '{"id": "m", "object": "model", "owned_by": "somebody"}', {})
+        self._send(self.server.about.status, self.server.about.body, self.server.about.headers)
 
     def do_POST(self) -> None:
         self.server.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))

@@ -97,6 +97,34 @@ def test_a_system_prompt_and_blocks_are_read_as_their_messages(
         assert counted.input_tokens == len(tiny.llm.builder.prompt_ids(said))
 
 
+def test_blocks_as_clients_send_them_back_are_read(tiny: Served, client: anthropic.Anthropic) -> None:
+    thought = {"type": "thinking", "thinking": "음", "signature": ""}
+    text = {"type": "text", "text": "네", "citations": None, "cache_control": {"type": "ephemeral"}}
+    call = {"type": "tool_use", "id": "a", "name": "f", "input": {}, "caller": {"type": "direct"}}
+    result = {"type": "tool_result", "tool_use_id": "a", "content": "b", "toolset_name": None}
+    talk: Any = [
+        *HELLO, {"role": "assistant", "content": [thought, text, call]}, {"role": "user", "content": [result]},
+    ]  # fmt: skip
+    assert client.messages.count_tokens(model="default", messages=talk).input_tokens > 0
+
+
+def test_a_stop_of_the_models_own_is_replaced_and_never_told_as_the_clients(serve: Serve) -> None:
+    num_prompt = len(tiny_llm().builder.prompt_ids(HELLO))
+    script = [*ByteTokenizer().encode(SAID), END_OF_TURN]
+    llm = tiny_llm(ScriptedModel(script, num_prompt=num_prompt))
+    llm.default_params = SamplingParams(stop="말")
+    served = serve(llm)
+    body = {"messages": HELLO, "max_tokens": 64}
+    own = served.post("/v1/messages", **body).json()
+    assert (own["content"][0]["text"], own["stop_reason"], own["stop_sequence"]) == (
+        "한글은 ",
+        "end_turn",
+        None,
+    )
+    asked = served.post("/v1/messages", **body, stop_sequences=["이"]).json()
+    assert (asked["content"][0]["text"], asked["stop_sequence"]) == ("한글은 말모", "이")
+
+
 def test_parameters_do_what_they_do_elsewhere(tiny: Served) -> None:
     wanted = tiny.llm.chat(HELLO, SamplingParams(temperature=0, top_k=3, top_p=0.9, max_tokens=8)).text
     body = {"messages": HELLO, "max_tokens": 8, "temperature": 0, "top_k": 3, "top_p": 0.9}
@@ -126,6 +154,22 @@ def test_an_answer_has_the_form_that_is_asked_for(tiny: Served) -> None:
         ({"output_config": {"effort": "low"}, "thinking": {"type": "disabled"}}, "output_config"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "user", "content": [{"type": "document"}]}]}, "document"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "a", "mood": "good"}]}]},
+            "mood",
+        ),
+        (
+            {"messages": [{"role": "assistant", "content": [
+                {"type": "tool_use", "id": "a", "name": "f", "input": {}, "toolset_name": "g"}
+            ]}]},
+            "toolset_name",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [
+                {"type": "text", "text": "a"}, {"type": "tool_result", "tool_use_id": "a", "content": "b"}
+            ]}]},
+            "tool_result first",
+        ),
         (
             {"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "http://a"}}]}]},
             "takes no images",

@@ -1,16 +1,19 @@
 """Connections: slow ones, idle ones, too many, and those on which nobody reads. None keeps what others need."""
 
+import asyncio
 import json
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import httpx
 import pytest
 from tests.server.conftest import HELLO, Serve, Served, wait_until
+from uvicorn.server import ServerState
 
-from malmoi.server.trust.connection import ConnectionLimits
+from malmoi.server.trust.connection import Config, Connection, ConnectionLimits
 from malmoi.testing.models import tiny_llama, tiny_llm
 
 CHAT = "/v1/chat/completions"
@@ -206,3 +209,72 @@ def test_an_answer_that_is_read_slowly_but_read_comes_whole(serve: Serve) -> Non
             lines.append(line)
             time.sleep(0.01)
     assert lines[-2] == "data: [DONE]"
+
+
+def test_that_an_answer_was_read_late_does_not_cut_off_the_next() -> None:
+    """The alarm about what waits to be read belongs to one answer."""
+
+    async def run() -> None:
+        is_there = asyncio.Event()
+        is_free = asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            is_first = scope["path"] == "/first"
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})
+            if not is_first:
+                is_there.set()
+                await is_free.wait()
+            await send({"type": "http.response.body", "body": b"x" * 9})
+
+        config = Config(app, ConnectionLimits(max_stall=0.1), lifespan="off", log_config=None)
+        config.load()
+        state = ServerState()
+        connection = Connection(config, server_state=state, app_state={})
+        transport = Unread()
+        connection.connection_made(transport)
+        for path in (b"/first", b"/second"):
+            connection.data_received(b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await asyncio.sleep(0.02)
+        await is_there.wait()
+        await asyncio.sleep(0.3)
+        assert not transport.is_aborted
+        is_free.set()
+        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.3)
+        assert transport.is_aborted, "this one is still not read"
+        connection.connection_lost(None)
+
+    asyncio.run(run())
+
+
+class Unread(asyncio.Transport):
+    """A transport on which nobody reads; what waits is little, so that nothing is paused."""
+
+    is_aborted = False
+
+    def write(self, data: Any) -> None:
+        """Keep it."""
+
+    def get_write_buffer_size(self) -> int:
+        return 100
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+    def close(self) -> None:
+        """Wait for the reader."""
+
+    def is_closing(self) -> bool:
+        return False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    def pause_reading(self) -> None:
+        """Nothing comes."""
+
+    def resume_reading(self) -> None:
+        """Nothing comes."""
+
+    def set_protocol(self, protocol: Any) -> None:
+        """It stays."""

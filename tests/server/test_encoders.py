@@ -133,6 +133,11 @@ def test_labels_are_the_heads(served: Served) -> None:
         assert one["score"] == pytest.approx(other.score, rel=1e-5)
 
 
+def test_no_text_has_no_label(served: Served) -> None:
+    response = served.post("/v1/classify", model="labels", input=[])
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "input")
+
+
 def test_a_model_without_a_head_has_no_labels(served: Served) -> None:
     response = served.post("/v1/classify", model="plain", input="a")
     assert response.status_code == 400

@@ -11,6 +11,7 @@ from tests.server.test_encoders import TEXTS, encoder
 import malmoi
 from malmoi.engine import SamplingParams
 from malmoi.models import count_parameters
+from malmoi.server.catalogue.upstream import Upstream, UpstreamSettings
 from malmoi.testing.models import ScriptedModel, tiny_llama, tiny_llm
 from malmoi.testing.tokenizer import ByteTokenizer
 
@@ -128,6 +129,12 @@ def test_likelihoods_are_those_of_the_tokens(served: Served, client: ollama.Clie
         assert [one.logprob for one in found] == pytest.approx([one.logprob for one in wanted], abs=1e-5)
         assert [len(one.top_logprobs or ()) for one in found] == [2] * 6
     assert client.generate("tiny", "말", options=GREEDY, logprobs=True).logprobs[0].token  # type: ignore[index]
+    told = served.post("/api/chat", model="tiny", **asked, stream=False).json()["logprobs"]
+    special = set(served.models["tiny"].tokenizer.special_tokens.values())
+    for said, token in zip(told, wanted, strict=True):
+        assert [one["bytes"] for one in said["top_logprobs"]] == [
+            [] if one.token in special else list(one.bytes) for one in token.top
+        ]
 
 
 def test_to_ask_nothing_loads_the_model(client: ollama.Client) -> None:
@@ -169,8 +176,76 @@ def test_vectors_are_the_encoders(served: Served, client: ollama.Client) -> None
     assert list(client.embeddings("encoder", "").embedding) == []
 
 
+def test_the_older_vectors_are_those_of_another_machine_too(served: Served, serve: Serve) -> None:
+    entry = Upstream("far", UpstreamSettings(url=f"{served.url}/v1/", model="encoder"))
+    near = serve({}, entries={"far": entry})
+    asked = {"model": "far", "prompt": TEXTS[0]}
+    wanted = served.post("/api/embeddings", **{**asked, "model": "encoder"}).json()["embedding"]
+    assert near.post("/api/embeddings", **asked).json()["embedding"] == pytest.approx(wanted, rel=1e-6)
+    assert near.post("/api/embeddings", model="far").json() == {"embedding": []}
+
+
+def test_an_empty_text_of_the_go_client_says_nothing(served: Served, client: ollama.Client) -> None:
+    wanted = client.generate("tiny", "말", options=GREEDY).response
+    empty = {"suffix": "", "system": "", "template": "", "format": ""}
+    found = served.post("/api/generate", model="tiny", prompt="말", options=GREEDY, stream=False, **empty)
+    assert found.json()["response"] == wanted
+    asked = {"name": "tiny", "model": "", "system": "", "template": "", "options": None}
+    shown = served.post("/api/show", **asked)
+    assert shown.json() == served.post("/api/show", model="tiny").json()
+    assert served.post("/api/show", name="tiny", model="encoder").status_code == 400
+    assert served.post("/api/show").status_code == 400
+
+
+def test_to_be_shown_loads_no_model(serve: Serve) -> None:
+    loads: list[str | None] = []
+
+    def load(path: str | None) -> Any:
+        loads.append(path)
+        return tiny_llm()
+
+    served = serve({"one": tiny_llm(), "two": tiny_llm()}, load=load)
+    wait_until(lambda: served.http.get("/ready").status_code == 200)
+    with ollama.Client(served.url) as client:
+        assert client.show("two").capabilities == []
+        assert "completion" in (client.show("one").capabilities or [])
+        client.generate("two", "", keep_alive="-1s")
+        client.generate("two", "", keep_alive=0)
+        wait_until(lambda: len(client.ps().models) == 1)
+        assert client.show("two").capabilities == ["completion"]
+    assert loads == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("chat", {"messages": HELLO, "options": {"temperature": -1}, "keep_alive": 0}),
+        ("generate", {"prompt": "a", "think": True, "keep_alive": 0}),
+        ("embed", {"input": "a", "keep_alive": 0}),
+        ("embeddings", {"prompt": "a", "keep_alive": 0}),
+    ],
+    ids=["chat", "generate", "embed", "embeddings"],
+)
+def test_a_refused_request_changes_nothing_of_how_long_a_model_stays(
+    served: Served, client: ollama.Client, path: str, body: dict[str, Any]
+) -> None:
+    client.generate("tiny", "", keep_alive="1h")
+    assert served.post(f"/api/{path}", model="tiny", **body).status_code == 400
+    [running] = [one for one in served.http.get("/api/ps").json()["models"] if one["name"] == "tiny"]
+    assert running["expires_at"] is not None
+
+
+def test_a_wrong_time_is_refused_before_the_work(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served.models["encoder"], "embedding_request", lambda *_: 1 / 0)
+    for path in ("embed", "embeddings"):
+        body = {"input": "a"} if path == "embed" else {"prompt": "a"}
+        response = served.post(f"/api/{path}", model="encoder", keep_alive="soon", **body)
+        assert (response.status_code, "keep_alive" in response.text) == (400, True)
+
+
 def test_models_are_listed_and_described(served: Served, client: ollama.Client) -> None:
     client.chat("tiny", [])
+    client.embeddings("encoder", "")
     assert [model.model for model in client.list().models] == ["tiny", "encoder"]
     assert "tiny" in [model.model for model in client.ps().models]
     model = served.models["tiny"].model

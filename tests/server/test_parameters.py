@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.server.conftest import HELLO, Served
 
-from malmoi.server.bodies import CompletionBody
 from malmoi.server.openai.chat_bodies import ChatBody
+from malmoi.server.openai.completion_bodies import CompletionBody
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 WRONG: dict[str, list[Any]] = {
@@ -87,6 +87,20 @@ def test_a_wrong_value_is_refused_by_name(tiny: Served, path: str, name: str, va
 )
 def test_and_so_is_what_only_chats_have(tiny: Served, name: str, value: Any) -> None:
     refused(tiny, CHAT, name, {"messages": HELLO, name: value})
+
+
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [
+        ({"content": "네", "refusal": "아니요"}, "refusal"),
+        ({"function_call": {"name": "f", "arguments": "{}"}, "tool_calls": [1]}, "function_call"),
+    ],
+    ids=["refusal", "call"],
+)
+def test_of_two_things_that_are_one_neither_is_passed_over(tiny: Served, said: Any, word: str) -> None:
+    response = tiny.post(CHAT, messages=[*HELLO, {"role": "assistant", **said}, *HELLO], max_tokens=1)
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "messages")
+    assert f"both {'content' if word == 'refusal' else 'tool_calls'} and {word}" in response.text
 
 
 def refused(served: Served, path: str, name: str, body: dict[str, Any]) -> None:

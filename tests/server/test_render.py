@@ -29,6 +29,12 @@ def test_a_sample_is_rendered_as_training_has_it(tiny: Served, is_continued: boo
     assert any(found["loss_mask"]) == (not is_continued)
 
 
+def test_a_prefix_is_gone_on_with_as_in_a_chat(tiny: Served) -> None:
+    begun = [*HELLO, {"role": "assistant", "content": "네"}]
+    found = tiny.post(PATH, messages=[*HELLO, {**begun[-1], "prefix": True}]).json()
+    assert found["ids"] == tiny.llm.builder.prompt_ids(ChatPrompt(messages=begun, is_continued=True))
+
+
 def test_tools_are_shown_as_the_model_sees_them(tiny: Served) -> None:
     tools = [{"type": "function", "function": {"name": "시각", "parameters": {"type": "object"}}}]
     found = tiny.post(PATH, messages=HELLO, tools=tools).json()
@@ -40,6 +46,11 @@ def test_tools_are_shown_as_the_model_sees_them(tiny: Served) -> None:
     ("body", "word"),
     [
         ({"messages": HELLO, "continue_final_message": True}, "add_generation_prompt"),
+        (
+            {"messages": [*HELLO, {**TALK[-1], "prefix": True}], "add_generation_prompt": True},
+            "add_generation_prompt",
+        ),
+        ({"messages": [{**HELLO[0], "prefix": True}]}, "assistant"),
         ({"messages": HELLO, "chat_template": "{{ 1 }}"}, "chat_template"),
         ({"messages": [{"role": "user", "content": 3}]}, "content"),
         ({"messages": HELLO, "tools": [{"type": "function"}]}, "tools"),

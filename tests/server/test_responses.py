@@ -1,5 +1,6 @@
 """OpenAI's own client reads what /v1/responses writes, and goes on with what the server has kept."""
 
+import json
 from typing import Any
 
 import openai
@@ -84,6 +85,58 @@ def test_parts_and_developers_are_read_as_chats_have_them(tiny: Served) -> None:
     assert ask(tiny, given).output_text == ask(tiny, "안녕?", instructions="짧게").output_text
 
 
+def test_items_as_clients_send_them_back_are_read(tiny: Served) -> None:
+    text = {"type": "output_text", "text": "네", "annotations": [], "logprobs": []}
+    back = {"id": "msg_1", "status": "completed", "role": "assistant", "phase": None, "content": [text]}
+    call = {
+        "type": "function_call",
+        "id": "fc_1",
+        "status": "completed",
+        "call_id": "1",
+        "name": "f",
+        "arguments": "{}",
+    }
+    result = {
+        "type": "function_call_output",
+        "id": None,
+        "call_id": "1",
+        "output": "b",
+        "caller": {"type": "direct"},
+    }
+    thought = {
+        "type": "reasoning",
+        "id": "rs_1",
+        "summary": [],
+        "encrypted_content": None,
+        "status": "completed",
+    }
+    again = {"role": "user", "content": [{"type": "input_text", "text": "또"}]}
+    assert ask(tiny, [*HELLO, thought, back, call, result, again]).status == "incomplete"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"metadata": {"a": "\ud800"}},
+        {"instructions": "\ud800"},
+        {"tools": [{"type": "function", "name": "f", "description": "\ud800"}], "tool_choice": "none"},
+    ],
+    ids=["metadata", "instructions", "tools"],
+)
+def test_half_a_character_that_would_come_back_is_refused_before_the_work(
+    tiny: Served, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
+) -> None:
+    steps = []
+    monkeypatch.setattr(tiny.llm.engine, "step", lambda: steps.append(1))
+    response = tiny.http.post(
+        "/v1/responses",
+        content=json.dumps({"input": "a", **more}),
+        headers={"Content-Type": "application/json"},
+    )
+    assert (response.status_code, steps) == (400, [])
+    assert "half a character" in response.json()["error"]["message"]
+
+
 def test_an_answer_has_the_form_that_is_asked_for(tiny: Served) -> None:
     schema = {
         "type": "object",
@@ -153,6 +206,12 @@ def test_what_is_used_stays_longest() -> None:
         ({"temperature": -1}, "temperature"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "item_reference"),
         ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, "input_text"),
+        ({"input": [{"role": "user", "content": "a", "mood": "good"}]}, "mood"),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_text", "text": "a", "mood": "b"}]}]},
+            "mood",
+        ),
+        ({"input": [{"type": "function_call_output", "call_id": "a", "output": "b", "mood": "c"}]}, "mood"),
         (
             {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "http://a"}]}]},
             "image",

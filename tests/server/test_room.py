@@ -399,3 +399,89 @@ def test_bytes_are_those_of_weights_and_cache() -> None:
     weights = sum(weight.nbytes for weight in llm.model.parameters())
     cache = sum(pool.k.nbytes + pool.v.nbytes for pool in llm.engine.runner.pools)  # type: ignore[union-attr]
     assert bytes_of(llm) == weights + cache > 0
+
+
+def test_no_request_makes_one_leave_that_its_owner_keeps_always() -> None:
+    async def run() -> None:
+        [model] = models("a", room=Room(), keep=ALWAYS)
+        async with closing(model):
+            await model.serving()
+            model.keep(0)
+            await asyncio.sleep(0.05)
+            assert model.is_loaded
+            assert model.leaves_at is None
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("seconds", [1e9, 1e12, 1e300])
+def test_longer_than_ten_years_is_always(serve: Serve, seconds: float) -> None:
+    served = serve(tiny_llm())
+    said = served.post("/api/generate", model="default", prompt="", keep_alive=seconds, stream=False)
+    assert said.status_code == 200
+    [one] = served.http.get("/api/ps").json()["models"]
+    assert one["expires_at"] is None
+
+
+def test_what_loads_but_cannot_be_served_is_an_error_that_frees_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(loaded: object) -> int:
+        raise ValueError("of no size")
+
+    monkeypatch.setattr("malmoi.server.catalogue.local.bytes_of", broken)
+
+    async def run() -> None:
+        room = Room(SIZE)
+        [model] = models("a", room=room)
+        async with closing(model):
+            with pytest.raises(ServerError, match="cannot be loaded"):
+                await model.serving()
+        assert room.num_bytes == 0
+
+    asyncio.run(run())
+
+
+def test_that_one_could_not_leave_in_order_is_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(self: LocalModel) -> None:
+        raise ValueError("stuck")
+
+    async def run() -> None:
+        [model] = models("a", room=Room(), keep=0.01)
+        async with closing(model):
+            with monkeypatch.context() as patch:
+                patch.setattr(LocalModel, "leave", broken)
+                await model.serving()
+                await asyncio.sleep(0.1)
+
+    asyncio.run(run())
+    assert "the model 'a' has left, but not in order" in caplog.text
+
+
+def test_who_waited_for_one_to_leave_waits_no_longer_than_the_rest_of_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ends: list[float] = []
+    enter = Room.enter
+
+    async def noted(self: Room, tenant: Any, num_bytes: int, end: float) -> None:
+        ends.append(end)
+        await enter(self, tenant, num_bytes, end)
+
+    monkeypatch.setattr(Room, "enter", noted)
+
+    async def run() -> None:
+        [model] = models("a", room=Room(SIZE, patience=5.0))
+        async with closing(model):
+            model.is_leaving = True
+            begin = asyncio.get_running_loop().time()
+            task = asyncio.create_task(model.serving())
+            await asyncio.sleep(0.2)
+            model.is_leaving = False
+            model.room.tell()
+            await task
+            assert ends[0] < begin + 5.1
+
+    asyncio.run(run())

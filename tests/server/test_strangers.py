@@ -14,6 +14,8 @@ import pytest
 from tests.server.conftest import HELLO, Serve, Served, wait_until
 from tests.server.test_encoders import encoder
 
+from malmoi.server.errors import ServerError
+from malmoi.server.strict_json import loads
 from malmoi.testing.models import tiny_llama, tiny_llm
 
 ASKED: dict[str, dict[str, Any]] = {
@@ -156,3 +158,11 @@ def test_whoever_leaves_at_whatever_moment_leaves_no_block_behind(served: Served
     wait_until(lambda: served.llm.engine.scheduler.num_blocks_in_use == 0)
     served.until_idle()
     assert answered(served, path, json.dumps(ASKED[path]).encode())[0] == 200
+
+
+def test_a_name_that_is_twice_among_many_is_found_in_one_look() -> None:
+    names = [f'"{number}": 0' for number in range(60_000)]
+    begin = time.perf_counter()
+    with pytest.raises(ServerError, match="'59999' is twice"):
+        loads(("{" + ", ".join([*names, names[-1]]) + "}").encode())
+    assert time.perf_counter() - begin < 5  # one look for each name takes minutes

@@ -14,6 +14,8 @@ from tests.server.conftest import HELLO, Serve, Served, wait_until
 
 from malmoi.llm import AsyncLLM
 from malmoi.server import sse
+from malmoi.server.errors import ServerError
+from malmoi.server.wire import NamedEvents
 from malmoi.testing.models import tiny_llama, tiny_llm
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
@@ -189,3 +191,11 @@ def test_a_response_says_that_it_is_not_to_be_kept(endless: Served) -> None:
         first = next(line for line in told.iter_lines() if line.startswith("data:"))
         assert json.loads(first.removeprefix("data:"))["choices"][0]["delta"]["role"] == "assistant"
     assert isinstance(told, httpx.Response)
+
+
+def test_what_breaks_behind_the_first_event_has_a_name_where_all_have_one() -> None:
+    wire = NamedEvents()
+    name, data, *_ = wire.write(wire.failed(ServerError("it broke. Try again."))).split("\n")
+    assert name == "event: error"
+    said = json.loads(data.removeprefix("data: "))
+    assert (said["type"], said["error"]["message"]) == ("error", "it broke. Try again.")

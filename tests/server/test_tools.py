@@ -14,6 +14,13 @@ from tests.server.scripted import CALLS, TEXT, THOUGHT, F, Scripted, thinks_and_
 from malmoi.llm.answer import Delta
 from malmoi.llm.completion import CallDelta
 from malmoi.llm.prompt import ChatPrompt
+from malmoi.server.anthropic.bodies import CountTokensBody
+from malmoi.server.anthropic.prompt import prompt_of as anthropic_prompt_of
+from malmoi.server.errors import ServerError
+from malmoi.server.openai.chat_bodies import ChatBody
+from malmoi.server.openai.responses_bodies import ResponsesBody
+from malmoi.server.openai.responses_input import prompt_of as responses_prompt_of
+from malmoi.server.tools import function, functions, with_tools
 from malmoi.testing.models import ScriptedModel, tiny_llm
 from malmoi.testing.tokenizer import ByteTokenizer
 
@@ -400,3 +407,36 @@ def test_a_model_that_writes_a_call_calls_in_every_dialect(serve: Serve) -> None
     ]
     told = served.post("/api/chat", model="default", messages=HELLO, tools=TOOLS, stream=False).json()
     assert told["message"]["tool_calls"][0]["function"] == {"name": "날씨", "arguments": {"도시": "서울"}}
+
+
+def test_how_strictly_a_schema_is_meant_reaches_the_model() -> None:
+    asked = {"role": "user", "content": "몇 시?"}
+    for strict in (False, True):
+        more = {"strict": True} if strict else {}
+        body = ChatBody.model_validate(
+            {
+                "model": "m",
+                "messages": [asked],
+                "tools": [{"type": "function", "function": {"name": "시각", **more}}],
+            }
+        )
+        claudes = CountTokensBody.model_validate(
+            {"model": "m", "messages": [asked], "tools": [{"name": "시각", "input_schema": F, **more}]}
+        )
+        flat = ResponsesBody.model_validate(
+            {"model": "m", "input": "몇 시?", "tools": [{"type": "function", "name": "시각", **more}]}
+        )
+        told = [
+            *functions(body.tools),
+            *anthropic_prompt_of(claudes).tools,
+            *responses_prompt_of(flat, [asked]).tools,
+        ]
+        assert [one["function"].get("strict", False) for one in told] == [strict] * 3
+
+
+def test_so_many_tools_are_refused_at_once() -> None:
+    prompt = ChatPrompt(messages=HELLO)
+    told = [function(f"f{number}", "", F) for number in range(1025)]
+    assert len(with_tools(prompt, told[1:]).tools) == 1024
+    with pytest.raises(ServerError, match="tools has 1,025, and 1,024 are the most"):
+        with_tools(prompt, told)

@@ -114,6 +114,11 @@ def test_what_is_not_done_is_an_error_that_names_it(served: Served, data: dict[s
     assert word in response.json()["error"]["message"]
 
 
+def test_a_field_that_is_twice_in_a_form_is_refused(served: Served) -> None:
+    response = served.http.post(PATH, files={"file": noise(0.1)}, data={"model": ["talker", "whisper"]})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "model")
+
+
 def test_what_is_no_sound_is_refused(served: Served) -> None:
     with pytest.raises(openai.BadRequestError):
         served.openai.audio.transcriptions.create(model="whisper", file=("a.wav", b"no sound"))

@@ -5,10 +5,13 @@ import base64
 import hmac
 import io
 import json
+import logging
 import socket
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -22,6 +25,7 @@ from malmoi.llm.media import MAX_FETCHED, MAX_FILES, MediaPolicy
 from malmoi.media import ImageProcessor
 from malmoi.media.image_processor import ShortestEdge
 from malmoi.server.trust import access
+from malmoi.server.trust.logged import LOGGER, LogPrompts
 from malmoi.testing.models import tiny_llama, tiny_llava, tiny_llm
 from malmoi.testing.tokenizer import SPECIAL_TOKENS, ByteTokenizer
 from malmoi.text.chat import ChatTemplate
@@ -457,3 +461,57 @@ def test_what_the_owner_lets_be_fetched_is_seen_and_nothing_else(
     body = {"model": "default", "max_tokens": 1, "messages": [{"role": "user", "content": [anthropic]}]}
     assert seeing.post("/v1/messages", **body).status_code == 200
     assert fetched[-1] == "https://images.example/dog.png"
+
+
+def test_a_refusal_of_a_large_body_is_read_by_who_sends_it_first(serve: Serve) -> None:
+    """What is on its way is let pass: closing with bytes unread would take the answer along."""
+    served = serve(tiny_llm(), max_body_bytes=10_000)
+    connection = served.send(CHAT, b" " * 300_000)
+    status, body = answer_of(connection)
+    assert status == 413
+    assert b"10000 bytes" in body
+
+
+def test_what_is_let_pass_is_not_waited_for_long(serve: Serve) -> None:
+    served = serve(tiny_llm(), max_body_bytes=10_000)
+    connection = served.send(CHAT, b"", Content_Length=str(10**6))
+    is_over = threading.Event()
+
+    def drip() -> None:
+        with suppress(OSError):
+            while not is_over.wait(0.03):
+                connection.sendall(b" ")
+
+    thread = threading.Thread(target=drip)
+    begin = time.monotonic()
+    thread.start()
+    with connection.makefile("rb") as file:
+        assert b"413" in file.readline()
+    assert time.monotonic() - begin < 8
+    is_over.set()
+    thread.join()
+    connection.close()
+
+
+def test_a_page_of_another_origin_may_read_who_answered() -> None:
+    assert {"x-malmoi-model", "x-malmoi-why"} <= {*access.EXPOSED_HEADERS}
+
+
+def test_what_is_asked_cannot_write_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger=LOGGER)
+    body = "말\n2026 GET /\x1b]0;\x07\x9b\u2028".encode()
+
+    async def reads(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        """Nothing is sent."""
+
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/x\n\x1b[2J", "headers": headers}
+    asyncio.run(LogPrompts(reads)(scope, receive, send))
+    [record] = caplog.records
+    assert record.getMessage() == "POST /x\\n\\x1b[2J 말\\n2026 GET /\\x1b]0;\\x07\\x9b\\u2028"

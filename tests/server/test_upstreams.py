@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import anthropic
 import pytest
@@ -18,9 +18,12 @@ from tests.server.conftest import HELLO, Serve, Served, wait_until
 from tests.server.misbehaving import Misbehaving, Refuse, Silence, event, misbehaving, said
 from tests.server.test_encoders import encoder
 
+from malmoi.core.errors import ConfigError
 from malmoi.llm import Completion
 from malmoi.llm.answer import Delta
+from malmoi.llm.completion import FinishedBy
 from malmoi.llm.prompt import ChatPrompt, Infill, Prompt
+from malmoi.server.catalogue.measured import Measures
 from malmoi.server.catalogue.price import Price
 from malmoi.server.catalogue.upstream import Upstream, UpstreamSettings
 from malmoi.server.catalogue.upstream.asked import UNSAID, asked
@@ -602,3 +605,211 @@ def test_an_error_of_it_is_told_in_the_dialect_of_who_asks(
     with near.http.stream("POST", CHAT, json={"messages": HELLO, "stream": True}) as response:
         assert response.status_code == 200
         assert "cut off before its end" in response.read().decode()
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        [event(content="말"), f'data: {{"error": {{"message": "wrong key {KEY}"}}}}\n\n'.encode()],
+        [f"data: {'x' * 50}{KEY}\n\n".encode()],
+        [event(content="말", finish=f"{'x' * 30}{KEY}")],
+    ],
+    ids=["an error", "no JSON", "an end"],
+)
+def test_a_key_in_a_stream_is_not_told_on(bad: Misbehaving, make: Make, stream: Any) -> None:
+    bad.script = [stream]
+    told = str(error_of(make()))
+    assert "sk-" not in told
+    assert "..." in told
+
+
+def test_what_a_transport_says_of_a_key_is_in_no_log(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    error_of(make(key=f"{KEY}\n", retries=0))
+    assert "LocalProtocolError" in caplog.text
+    assert KEY not in caplog.text
+
+
+def test_what_it_says_of_a_failure_is_not_in_the_log(
+    bad: Misbehaving, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad.script = [Refuse(500, '{"error": {"message": "cannot say 비밀"}}')]
+    error_of(make())
+    assert "answers with 500" in caplog.text
+    assert "비밀" not in caplog.text
+
+
+@pytest.mark.parametrize("reason", ["content_filter", "abort", "error"])
+def test_what_it_withholds_opens_no_breaker(bad: Misbehaving, make: Make, reason: str) -> None:
+    """A stranger's question must not take the model from the others."""
+    breaker = Breaker(most_failures=2)
+    bad.script = [[event(content="말", finish=reason)]]
+    for _ in range(4):
+        error = error_of(make(breaker=breaker))
+        assert (error.status, error.code) == (502, "upstream_error")
+        assert reason in str(error)
+    assert breaker.state == "closed"
+
+
+@pytest.mark.parametrize(
+    ("about", "is_remembered"),
+    [
+        (Refuse(200, "<html>a page</html>"), False),
+        (Refuse(200, "{}"), False),
+        (Refuse(401), False),
+        (Refuse(403), False),
+        (Refuse(500), False),
+        (Refuse(404), True),
+        (Refuse(405), True),
+    ],
+    ids=lambda one: f"{one.status} {one.body[:6]}" if isinstance(one, Refuse) else "",
+)
+def test_whoever_does_not_say_that_it_is_a_malmoi_is_none(
+    bad: Misbehaving, make: Make, about: Refuse, is_remembered: bool
+) -> None:
+    bad.about, bad.script = about, [said("말")]
+    upstream = make(breaker=Breaker(most_failures=1))
+    error = error_of(upstream, top_k=3)
+    assert (error.status, error.param, upstream.breaker.state) == (400, "top_k", "closed")
+    bad.about = Refuse(200, '{"owned_by": "malmoi"}')
+    if is_remembered:
+        assert error_of(upstream, top_k=3).param == "top_k"
+    else:
+        assert completion_of(upstream, top_k=3).text == "말"
+
+
+def test_connections_are_used_again(far: Served, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="httpcore2.connection")
+    upstream = Upstream("far", UpstreamSettings(url=f"{far.url}/v1", model="default", key=KEY))
+
+    async def run() -> None:
+        for _ in range(3):
+            async with aclosing(upstream.answer("말", replace(UNSAID, max_tokens=2))) as steps:
+                assert [step async for step in steps]
+        await upstream.close()
+
+    asyncio.run(run())
+    opened = [one for one in caplog.records if "connect_tcp.started" in one.getMessage()]
+    assert len(opened) == 1
+
+
+@pytest.mark.parametrize("rest", [[30.0], [b"data: x\n\n"] * 40_000 + [30.0]], ids=["nothing", "a flood"])
+def test_what_follows_the_end_is_not_waited_for(bad: Misbehaving, make: Make, rest: list[Any]) -> None:
+    bad.script = [[*said("말"), *rest]]
+    begin = time.monotonic()
+    assert completion_of(make(timeout=60.0)).text == "말"
+    assert time.monotonic() - begin < 15
+
+
+def test_half_a_character_is_refused_as_a_model_here_refuses_it(bad: Misbehaving, make: Make) -> None:
+    upstream = make(breaker=Breaker(most_failures=1))
+    with pytest.raises(ServerError, match="half a character") as caught:
+        steps_of(upstream, [{"role": "user", "content": "\ud83d"}])
+    assert (caught.value.status, upstream.breaker.state, bad.asked) == (400, "closed", [])
+
+
+def test_no_likelihoods_beside_the_chosen_tokens_is_a_number_too() -> None:
+    assert asked("말", replace(UNSAID, logprobs=0)).body == {"prompt": "말", "logprobs": 0}
+    found = asked(HELLO, replace(UNSAID, logprobs=0)).body
+    assert (found["logprobs"], found["top_logprobs"]) == (True, 0)
+
+
+def test_an_effort_without_a_budget_is_one_and_a_budget_is_refused_by_its_name(make: Make) -> None:
+    thinks = ChatPrompt(messages=HELLO, thinks=True)
+    assert asked(thinks, UNSAID).body["reasoning_effort"] == "xhigh"
+    with pytest.raises(ServerError) as caught:
+        steps_of(make(), replace(thinks, thought_budget=77))
+    assert caught.value.param == "thinking_budget"
+
+
+VECTOR = {"index": 0, "embedding": [0.5]}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [],
+        [VECTOR, VECTOR],
+        [VECTOR | {"index": 1}],
+        [VECTOR | {"embedding": [float("nan")]}],
+        [VECTOR, {}],
+        "x",
+    ],
+    ids=str,
+)
+def test_vectors_that_are_none_or_too_few_are_an_error_of_that_machine(
+    bad: Misbehaving, make: Make, data: Any
+) -> None:
+    bad.script = [Refuse(200, json.dumps({"data": data, "usage": {"prompt_tokens": 1}}))]
+
+    async def run() -> None:
+        upstream = make()
+        with pytest.raises(ServerError, match="what that sent are no") as caught:
+            await upstream.vectors("말", dimensions=None)
+        assert (caught.value.status, caught.value.code) == (502, "upstream_error")
+        await upstream.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("count", ["{}", '{"count": null}', '{"count": "x"}', '{"count": -1}'])
+def test_a_count_that_is_none_is_an_error_of_that_machine(bad: Misbehaving, make: Make, count: str) -> None:
+    bad.about, bad.script = Refuse(200, '{"owned_by": "malmoi"}'), [Refuse(200, count)]
+
+    async def run() -> None:
+        upstream = make()
+        for prompt in ("말", HELLO):
+            with pytest.raises(ServerError, match="no number of tokens") as caught:
+                await upstream.num_tokens(prompt)
+            assert caught.value.status == 502
+        await upstream.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "url", ["http://host:abc/v1", "http://host:99999/v1", "http://[::1/v1", "http:///v1"]
+)
+def test_a_url_that_is_none_is_refused_at_the_start(url: str) -> None:
+    with pytest.raises(ConfigError, match="no URL"):
+        UpstreamSettings(url=url, model="m")
+
+
+@pytest.mark.parametrize("url", ["ftp://me:secret@host/v1", "http://me:secret@host:abc/v1", "me:secret@host"])
+def test_no_refusal_of_a_url_shows_a_password(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        UpstreamSettings(url=url, model="m")
+    assert "secret" not in str(caught.value)
+
+
+def test_that_all_connections_are_in_use_is_no_failure_of_that_machine(
+    bad: Misbehaving, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("malmoi.server.catalogue.upstream.client.MAX_CONNECTIONS", 1)
+    bad.script = [[event(content="말"), 30.0]]
+    upstream = make(breaker=Breaker(most_failures=1))
+
+    async def run() -> None:
+        async with aclosing(upstream.answer(HELLO, UNSAID)) as steps:
+            await anext(steps)
+            with pytest.raises(ServerError, match="in use") as caught:
+                await anext(upstream.answer(HELLO, UNSAID))
+            assert caught.value.status == 503
+        await upstream.close()
+
+    asyncio.run(run())
+    assert upstream.breaker.state == "closed"
+
+
+def test_an_event_that_adds_nothing_is_no_step() -> None:
+    told = Told(1, has_logprobs=False)
+    assert (
+        told.read('{"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}', seconds=0)
+        is None
+    )
+    assert told.read('{"choices": [{"index": 0, "delta": {"content": "말"}}]}', seconds=0) == [
+        Delta("말", [], None, "", [])
+    ]
+
+
+def test_each_way_to_end_is_counted() -> None:
+    assert {*get_args(FinishedBy)} <= {*Measures.ENDINGS}

@@ -69,17 +69,14 @@ class UpstreamTable:
         if self.key_env is not None and self.key_file is not None:
             raise ConfigError("key_env and key_file are given together, and a model has one key. Give one.")
         if self.key_file is not None:
-            key = read_text(self.key_file, error=ConfigError).strip()
-            if not key or key.split() != [key]:
-                raise ConfigError(f"{self.key_file} does not hold one key. Write it there, and nothing else.")
-            return key
+            return _key(read_text(self.key_file, error=ConfigError), where=str(self.key_file))
         if self.key_env is None:
             return ""
         if not os.environ.get(self.key_env):
             raise ConfigError(
                 f"the variable {self.key_env} is not set, and key_env says that a key is there. Set it."
             )
-        return os.environ[self.key_env]
+        return _key(os.environ[self.key_env], where=f"the variable {self.key_env}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +140,14 @@ class ServeFile:
             except ValueError as problem:
                 raise ConfigError(f"{where}.{key}: {problem}") from None
         return value
+
+
+def _key(text: str, *, where: str) -> str:
+    """The one word that is a key. Raises ConfigError, which does not quote it, for anything else."""
+    key = text.strip()
+    if key.split() != [key] or not (key.isascii() and key.isprintable()):
+        raise ConfigError(f"{where} does not hold one key, in ASCII. Write it there, and nothing else.")
+    return key
 
 
 def read_serve_file(path: Path, params: Iterable[click.Parameter]) -> ServeFile:

@@ -5,6 +5,7 @@
 What they mean is said in `docs/serve.md`. Read next: `serve.py`; `malmoi/server/trust/limits.py`.
 """
 
+import ipaddress
 import logging
 import re
 from collections.abc import Callable
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from malmoi.llm.transcribe import Transcriber
     from malmoi.server.trust.connection import ConnectionLimits
 
-_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/?#\s]+")
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/?#@\s]+")
+_HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 
 
 class _Origin(click.ParamType[str]):
@@ -28,17 +30,40 @@ class _Origin(click.ParamType[str]):
     name = "origin"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not _ORIGIN.fullmatch(str(value)):
+        origin = str(value).lower()  # as browsers write it
+        if not _ORIGIN.fullmatch(origin):
             self.fail(
                 f"{value!r} is no origin. Write it as https://HOST, without a path, or '*'.", param, ctx
             )
-        return str(value)
+        return origin
+
+
+class _Host(click.ParamType[str]):
+    """The name of a machine, or its address, and nothing around it."""
+
+    name = "host"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        host = str(value).lower()  # names have no case
+        if not _HOST.fullmatch(host) and not _is_ipv6(host):
+            self.fail(
+                f"{value!r} is no host. Write its name alone, without https://, a port or a path.", param, ctx
+            )
+        return host
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).version == 6
+    except ValueError:
+        return False
 
 
 OPTIONS = (
     click.option(
         "--allow-host",
         "hosts",
+        type=_Host(),
         multiple=True,
         metavar="NAME",
         help="A name that others have for this server, such as its proxy's; may be given several times. "
@@ -83,6 +108,7 @@ OPTIONS = (
     click.option(
         "--allow-remote-host",
         "remote_hosts",
+        type=_Host(),
         multiple=True,
         metavar="HOST",
         help="Fetch images and sounds over https from this host, if a request says so; may be given several times. "

@@ -77,7 +77,7 @@ class AllOf(LogitsRule):
 
 
 class AnyOf(LogitsRule):
-    """What one of several rules allows; one that has had no way on is asked no more."""
+    """What one of several rules allows at least; one that has no way on counts for nothing while another has one."""
 
     def __init__(self, rules: Iterable[LogitsRule]) -> None:
         self._rules = tuple(rules)

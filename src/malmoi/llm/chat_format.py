@@ -9,6 +9,7 @@ no engine. Read next: `reasoning.py`, `tools/`.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,20 @@ from malmoi.llm.tools import CallFormat, Tool
 from malmoi.text.chat import ChatTemplate, Message, Rendered
 from malmoi.text.tokenizer import Tokenizer
 
+_UNMISTAKABLE = "한 조각 7f3a"
+"""What no template says by itself."""
+
 
 @dataclass(frozen=True)
 class Opening:
-    """What an answer goes on from, but for its `beginning`: `ids`, and the `place` in the assistant's message there."""
+    """What an answer goes on from, but for its `beginning`: `ids`, and the `place` in the assistant's message there.
+
+    `shown` are the tools that the model was shown.
+    """
 
     ids: list[int]
     place: Place
+    shown: list[Tool]
 
 
 class ChatFormat:
@@ -63,9 +71,10 @@ class ChatFormat:
 
     def marks(self, *, calling: bool) -> frozenset[int]:
         """The special tokens that an answer is read by: around a thought, and, if it may call something, calls."""
-        thoughts = "" if self.thoughts is None else "".join(self.thoughts.marks)
-        text = thoughts + (self.calls.written if calling and self.calls is not None else "")
-        return frozenset(token for name, token in self._tokenizer.special_tokens.items() if name in text)
+        thoughts = () if self.thoughts is None else self.thoughts.marks
+        calls = self.calls.written if calling and self.calls is not None else ()
+        ids = (self._tokenizer.encode_special(text) for text in (*thoughts, *calls))
+        return frozenset(self._tokenizer.special_tokens.values()) & frozenset(chain.from_iterable(ids))
 
     @cached_property
     def end_of_turn(self) -> frozenset[int]:
@@ -96,7 +105,7 @@ class ChatFormat:
             tools=[tool.described for tool in shown] or None,
             **switches,
         )
-        return Opening(rendered.ids, self._place(rendered.text, prompt))
+        return Opening(rendered.ids, self._place(rendered.text, prompt), shown)
 
     def shown(self, prompt: ChatPrompt) -> list[Tool]:
         """The tools that the model is shown. Raises RequestError if it takes none, or for one that is no tool."""
@@ -140,12 +149,14 @@ class ChatFormat:
     @cached_property
     def _takes_parts(self) -> bool:
         """Whether the template shows what is said in parts. Qwen3's, for one, passes over it without a word."""
-        said = [{"role": "user", "content": [{"type": "text", "text": "part"}]}]
+        said = [{"role": "user", "content": [{"type": "text", "text": _UNMISTAKABLE}]}]
         try:
             text = self.template.render(said, self._tokenizer, add_generation_prompt=True).text
         except TemplateError:
             return False
-        return "part" in text and "'type'" not in text  # which Python would make of it
+        # A template that knows no parts writes them as Python would, or as JSON.
+        is_raw = any(f"{quote}type{quote}" in text for quote in "'\"")
+        return _UNMISTAKABLE in text and not is_raw
 
     @cached_property
     def _takes_objects(self) -> bool:
@@ -182,7 +193,7 @@ class ChatFormat:
             return "answer"
         if prompt.is_continued:
             said = _said(prompt.messages[-1])
-            if said.rfind(thoughts.opening) > said.rfind(thoughts.closing):
+            if said.lstrip().startswith(thoughts.opening) and thoughts.closing not in said:
                 return "thought"
             return "answer" if said.strip() else self._at_end(text, thoughts)
         return self._at_end(text, thoughts)

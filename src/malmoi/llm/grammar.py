@@ -182,6 +182,16 @@ def library_for(name: str) -> Any:
     return llguidance
 
 
+def in_lark(text: str) -> str:
+    r"""A string in Lark's notation.
+
+    >>> print(in_lark('"가"'))
+    "\"가\""
+    """
+    # JSON leaves \x7f as it is, and Lark does not read that.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 def _source(library: Any, name: str, value: str | tuple[str, ...]) -> str:
     """The grammar as the library reads it. Raises ValueError for what is none."""
     if name in ("regex", "grammar") and len(value) > LONGEST_TEXT:
@@ -194,9 +204,7 @@ def _source(library: Any, name: str, value: str | tuple[str, ...]) -> str:
                 raise ValueError("it ends with a backslash that nothing follows")
             return f"start: /{library.regex_to_lark(value, 'd')}/"
         case "choice", tuple():
-            strings = " | ".join(json.dumps(text, ensure_ascii=False) for text in value)
-            strings = strings.replace("\x7f", "\\u007f")  # which JSON leaves as it is, and Lark does not read
-            return str(library.LLMatcher.grammar_from_lark(f"start: {strings}"))
+            return str(library.LLMatcher.grammar_from_lark(f"start: {' | '.join(map(in_lark, value))}"))
         case _:
             return str(library.grammar_from("grammar", value))
 
@@ -209,10 +217,16 @@ def _checked(text: str) -> dict[str, Any]:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(schema, dict):
         raise ValueError("it is not an object")
+    check_keywords(schema)
+    return schema
+
+
+def check_keywords(schema: Mapping[str, Any]) -> None:
+    """Raise ValueError for a keyword that JSON Schema does not know, wherever it stands."""
     unread: list[object] = [schema]
     while unread:
         part = unread.pop()
-        for keyword, value in part.items() if isinstance(part, dict) else ():
+        for keyword, value in part.items() if isinstance(part, Mapping) else ():
             if keyword not in _KEYWORDS:
                 near = get_close_matches(keyword, sorted(_KEYWORDS), n=1)
                 hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -223,7 +237,6 @@ def _checked(text: str) -> dict[str, Any]:
                 unread += value
             elif keyword in _NAMED_SUBSCHEMAS and isinstance(value, Mapping):
                 unread += value.values()
-    return schema
 
 
 def _refusal(name: str, value: object, problem: object) -> RequestError:

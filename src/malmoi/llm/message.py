@@ -77,7 +77,7 @@ class MessageReader:
         shown = self._thought.push(thought)
         if was_thinking and self.thoughts.place != "thought":
             # A bound on thoughts may have cut a character in two, and half of one is nothing to show.
-            shown += self._thought.finish().rstrip("\ufffd")
+            shown += self._thought.finish().removesuffix("\ufffd")
         return self._said(self._call_reader_push(self._answer.push(answer)), shown)
 
     def finish(self) -> Piece:
@@ -94,6 +94,8 @@ class MessageReader:
 
     def _said(self, said: Said, thought: str) -> Piece:
         text = self._stops.push(said.text)
+        if said.calls:  # behind one, what might have begun a stop string is text
+            text += self._stops.finish()
         calls = () if self._stops.is_found else said.calls  # they stand behind the text
         for call in calls:
             if call.place == len(self.calls):

@@ -17,11 +17,8 @@ def with_objects(message: Any) -> Any:
     >>> with_objects({"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": '{"a": 1}'}}]})
     {'role': 'assistant', 'tool_calls': [{'function': {'name': 'f', 'arguments': {'a': 1}}}]}
     """
-    return (
-        message
-        if (calls := _calls(message)) is None
-        else message | {"tool_calls": list(map(_with_object, calls))}
-    )
+    calls = _calls(message)
+    return message if calls is None else {**message, "tool_calls": list(map(_with_object, calls))}
 
 
 def with_short_ids(message: Any, length: int) -> Any:
@@ -34,7 +31,7 @@ def with_short_ids(message: Any, length: int) -> Any:
         message = {**message, "tool_call_id": answered[-length:]}
     if (calls := _calls(message)) is None:
         return message
-    return message | {"tool_calls": [_with_short_id(call, length) for call in calls]}
+    return {**message, "tool_calls": [_with_short_id(call, length) for call in calls]}
 
 
 def _calls(message: Any) -> list[Any] | tuple[Any, ...] | None:

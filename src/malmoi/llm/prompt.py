@@ -9,6 +9,12 @@ from typing import Any, TypeGuard
 
 from malmoi.text.chat import Message
 
+MOST_TOOLS = 1024
+"""A conversation offers at most so many tools: each is part of the prompt, and of the grammar of the answer."""
+
+CHOICES = ("auto", "none", "required")
+"""What `ChatPrompt.tool_choice` is if it is no name."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChatPrompt:
@@ -21,8 +27,10 @@ class ChatPrompt:
             the name of the one that it has to call.
         is_parallel: several calls in one message are allowed.
         thinks: for a model that thinks when it is told to: whether it does here; None: as its format has it.
-        thought_budget: at most so many tokens of thought; then it is closed, and the answer begins. None: no limit.
-        is_continued: the last message is the assistant's, and is gone on with.
+        thought_budget: at most so many tokens of thought; then it is closed, and the answer begins. None: no limit. For
+            a model that never thinks it says nothing.
+        is_continued: the last message is the assistant's, and is gone on with. A template may write an empty thought
+            before a message without one, as Qwen3's does; what is begun inside of a thought then stands behind it.
         beginning: ids that the answer begins with, behind everything else; what comes after them is the answer.
 
     >>> ChatPrompt(messages=[{"role": "user", "content": "안녕?"}], thought_budget=64).tool_choice

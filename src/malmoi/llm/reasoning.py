@@ -4,8 +4,9 @@ r"""What a model thinks before it answers: the marks around it, found in the che
 
 | marks                      | who writes them                                        | switch            |
 |----------------------------|--------------------------------------------------------|-------------------|
-| `<think>` `</think>`       | Qwen3, DeepSeek-R1, EXAONE 4, SmolLM3, GLM 4.5          | `enable_thinking` |
+| `<think>` `</think>`       | Qwen3, EXAONE 4, SmolLM3, GLM 4.5                       | `enable_thinking` |
 | the same                   | DeepSeek-V3.1                                          | `thinking`        |
+| the same                   | DeepSeek-R1, QwQ                                       | none              |
 | `<thought>` `</thought>`   | EXAONE Deep                                            | none              |
 | `[THINK]` `[/THINK]`       | Magistral                                              | none              |
 
@@ -14,16 +15,18 @@ DeepSeek-R1's opens the thought in the prompt. Which of the two a prompt does is
 next: `thought_rule.py`, which bounds it; `message.py`.
 """
 
+from bisect import bisect_left
 from collections.abc import Collection
 from copy import copy
 from dataclasses import dataclass
 from typing import Literal
 
+from malmoi.llm.stop import num_begun
 from malmoi.text.chat import ChatTemplate
 
 Place = Literal["before", "thought", "gap", "answer"]
-"""Where in a message its text has come to: nothing is there yet but white space; ... ; behind the closing mark, where
-line ends are of the format; in the answer."""
+"""Where in a message its text has come to: nothing is there yet but white space; in the thought; behind its closing
+mark, where line ends are of the format; in the answer."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +120,8 @@ class ThoughtReader:
         self.held = b""
         self._opening, self._closing = (mark.encode() for mark in thoughts.marks) if thoughts else (b"", b"")
         self._is_blank = True  # no thought but line ends yet
-        self._open: list[
-            int
-        ] = []  # where, counted from the end of `held`, tokens begin that are not counted yet
+        self._num_bytes = 0  # of all that was pushed
+        self._open: list[int] = []  # where in that tokens begin that are not counted yet
 
     @property
     def num_open(self) -> int:
@@ -129,7 +131,8 @@ class ThoughtReader:
         """Take the bytes of the next token; return what is certainly thought, and what is answer."""
         if self.place == "answer":
             return b"", piece
-        self._open = [*(start + len(piece) for start in self._open), len(piece)]
+        self._open.append(self._num_bytes)
+        self._num_bytes += len(piece)
         self.held += piece
         thought = self._thought() if self._is_in_thought() else b""
         return thought, self._answer()
@@ -153,7 +156,7 @@ class ThoughtReader:
             text = self.held.lstrip()
             if text.startswith(self._opening):
                 self.place, self.held = "thought", text[len(self._opening) :]
-                self._open = [start for start in self._open if start <= len(self.held) and self.held]
+                self._drop_open(len(self.held))
             elif not self._opening.startswith(text):
                 self.place = "answer"
         return self.place == "thought"
@@ -169,7 +172,7 @@ class ThoughtReader:
             self.place, self.held, self._open = "gap", self.held[len(self._closing) :], []
             thought = thought.rstrip(b"\n")
         else:
-            keep = _num_begun(self.held, self._closing)
+            keep = num_begun(self.held, self._closing)
             end = len(self.held[: len(self.held) - keep].rstrip(b"\n"))
             thought, self.held = self.held[:end], self.held[end:]
             self._count(keep)
@@ -178,7 +181,7 @@ class ThoughtReader:
 
     def _answer(self) -> bytes:
         if self.place == "gap":
-            self.held = self.held.lstrip(b"\n")
+            self.held, self._open = self.held.lstrip(b"\n"), []
             self.place = "answer" if self.held else "gap"
         if self.place != "answer":
             return b""
@@ -187,13 +190,10 @@ class ThoughtReader:
 
     def _count(self, end: int) -> None:
         """Count the tokens that begin before the last `end` bytes."""
-        still_open = [start for start in self._open if start <= end and end]
-        self.num_tokens += len(self._open) - len(still_open)
-        self._open = still_open
+        self.num_tokens += self._drop_open(end)
 
-
-def _num_begun(text: bytes, mark: bytes) -> int:
-    """The length of the longest end of `text` that a mark begins with, short of the whole."""
-    return next(
-        (length for length in range(min(len(text), len(mark) - 1), 0, -1) if text.endswith(mark[:length])), 0
-    )
+    def _drop_open(self, end: int) -> int:
+        """Forget the tokens that begin before the last `end` bytes; return how many there were."""
+        num_dropped = bisect_left(self._open, self._num_bytes - end) if end else len(self._open)
+        del self._open[:num_dropped]
+        return num_dropped

@@ -29,6 +29,7 @@ from malmoi.llm.tools import Calling
 from malmoi.media import ImageProcessor, SoundProcessor
 from malmoi.nn.stack import Decoder, EncoderDecoder
 from malmoi.text.chat import ChatTemplate, Message, Rendered
+from malmoi.text.stream import Spelling
 from malmoi.text.tokenizer import Tokenizer
 
 
@@ -65,6 +66,16 @@ class TextRequest:
         thoughts = self.expected.thoughts.copy()
         return MessageReader(thoughts, calls, StopStrings(self.stop_strings), is_composing=is_composing)
 
+    def has_ended(self, tokenizer: Tokenizer) -> bool:
+        """Whether `beginning`, in ids of this tokenizer, is all that may come."""
+        if not self.beginning:
+            return False
+        message = self.reader(is_composing=tokenizer.is_composing)
+        spelling = Spelling(tokenizer, shown=self.expected.shown, at_start=self.at_start)
+        for token in self.beginning:
+            message.push(spelling.push(token) if token < tokenizer.vocab_size else b"")
+        return message.is_over
+
 
 class RequestBuilder:
     """Makes the requests of one model. The arguments are those of `LLM`, and so are the errors.
@@ -95,6 +106,7 @@ class RequestBuilder:
         self.stop_ids = frozenset(stop_ids)
         self._has_source = isinstance(model, EncoderDecoder)
         self._template = template
+        self._vocab_size = model.vocab_size
         self._rules = Rules(tokenizer, vocab_size=model.vocab_size)
         self.media = MediaReader(model, image_processor=image_processor, sound_processor=sound_processor)
 
@@ -178,6 +190,7 @@ class RequestBuilder:
         )
 
     def _build_chat(self, prompt: ChatPrompt, params: SamplingParams, media: Media) -> TextRequest:
+        self._check_beginning(prompt.beginning)
         if any(media.values()):
             raise RequestError("in a conversation images and audio are parts of messages. Put them there.")
         messages, media = without_media(prompt.messages)
@@ -185,9 +198,9 @@ class RequestBuilder:
         prompt = replace(prompt, messages=messages)
         opening = self.chat.open(prompt)
         ids, attachments = self.media.place(opening.ids, media)
-        shown, calls, thoughts = self.chat.shown(prompt), self.chat.calls, self.chat.thoughts
-        calling = Calling.of(prompt, shown, calls) if shown and calls is not None else None
-        return self._request(
+        calls, thoughts = self.chat.calls, self.chat.thoughts
+        calling = Calling.of(prompt, opening.shown, calls) if opening.shown and calls is not None else None
+        asked = self._request(
             ids,
             attachments,
             params,
@@ -201,6 +214,20 @@ class RequestBuilder:
             ),
             beginning=prompt.beginning,
         )
+        if asked.has_ended(self.tokenizer):
+            raise RequestError(
+                "beginning holds the end of the answer already, a stop string or the only call: nothing can come "
+                "behind it. Leave out what stands there, or what ends it."
+            )
+        return asked
+
+    def _check_beginning(self, beginning: Sequence[int]) -> None:
+        for token in beginning:
+            if not 0 <= token < self._vocab_size:
+                raise RequestError(
+                    f"beginning has the id {token}, and the model's go from 0 to {self._vocab_size - 1}. Give ids that "
+                    "it has answered with."
+                )
 
     def _request(
         self,
@@ -240,7 +267,8 @@ class RequestBuilder:
         ids = self.prompt_ids(prompt)
         if not isinstance(prompt, str):
             if any(media.values()):
-                raise RequestError("images and audio do not go before ids. Give the prompt as text.")
+                kind = "a gap" if isinstance(prompt, Infill) else "ids"
+                raise RequestError(f"images and audio do not go before {kind}. Give the prompt as text.")
             return ids, []
         places = [self.media.placeholders[medium] for medium, sources in media.items() for _ in sources]
         start = len(ids) - len(self._guarded.encode(prompt)) if places else 0

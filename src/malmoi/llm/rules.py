@@ -110,12 +110,17 @@ class Rules:
         calling = expected.calling
         if calling is None or not (calling.is_required or can_follow_grammars()):
             return self._grammars.rule(params, stop_ids=stop_ids)
+        if calling.is_required and params.form is not None:
+            raise RequestError(
+                f"{params.form[0]} says what an answer looks like, and tool_choice wants calls in its place. Leave one "
+                "out."
+            )
         if params.ignore_eos:
             raise RequestError(
                 "ignore_eos=True and tools contradict each other: an answer with calls ends with a stop id. Leave one "
                 "out."
             )
-        other = None if calling.is_required else self._grammars.rule(params, stop_ids=stop_ids)
+        other = self._grammars.rule(params, stop_ids=stop_ids)
         if other is not None:
             calling = calling.required()
         calls = self._grammars.of_calls(calling, stop_ids=stop_ids, shown=expected.shown)

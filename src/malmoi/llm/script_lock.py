@@ -5,7 +5,7 @@ English.
 
 Two levels. A script that is not named never comes: its tokens, and bytes that could only begin one of its characters,
 are masked. Latin and Greek are what names, code and formulas are made of, so they are counted instead, word by word.
-Read next: `text/scripts.py`, what a script is; `llm.py`, which hands the rule on.
+Read next: `text/scripts.py`, what a script is; `rules.py`, which hands the rule on.
 """
 
 import codecs

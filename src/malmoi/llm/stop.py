@@ -1,11 +1,12 @@
 """Where a generated text ends: the first of several strings, found while the text is still coming.
 
-    id -> DecodeStream -> piece -> STOP STRINGS -> text that can be shown
+    bytes -> ByteStream -> CallReader -> text -> STOP STRINGS -> text that can be shown
 
-Read next: `answer.py`, which ends the request when one is found.
+Place in the flow: `message.py` pushes what is said. Read next: `answer.py`, which ends the request when one is found.
 """
 
 from collections.abc import Sequence
+from typing import AnyStr
 
 
 class StopStrings:
@@ -42,7 +43,7 @@ class StopStrings:
             _, end, self.found = min(found)
             self._held = ""
         else:
-            end = len(text) - self._num_open(text)
+            end = len(text) - max((num_begun(text, string) for string in self._strings), default=0)
             self._held = text[end:]
         return text[:end]
 
@@ -51,10 +52,12 @@ class StopStrings:
         held, self._held = self._held, ""
         return held
 
-    def _num_open(self, text: str) -> int:
-        """The length of the longest end of `text` that a stop string begins with."""
-        longest = max(map(len, self._strings), default=1) - 1
-        for length in range(min(longest, len(text)), 0, -1):
-            if any(string.startswith(text[-length:]) for string in self._strings):
-                return length
-        return 0
+
+def num_begun(text: AnyStr, mark: AnyStr) -> int:
+    """The length of the longest end of `text` that a mark begins with, short of the whole.
+
+    >>> num_begun("네.</th", "</think>")
+    4
+    """
+    lengths = range(min(len(text), len(mark) - 1), 0, -1)
+    return next((length for length in lengths if text.endswith(mark[:length])), 0)

@@ -37,6 +37,11 @@ class ThoughtTokens:
         self._spelling = Spelling(tokenizer, shown=shown, at_start=False)
         self._closing = thoughts.closing.encode()
         self._opening = tuple(tokenizer.encode_special(thoughts.opening))
+        ids = range(min(tokenizer.vocab_size, vocab_size))
+        # No other token runs past the mark: behind its last byte there is more.
+        self._ends_mark = {
+            token: text for token in ids if self._closing[-1:] in (text := self.bytes_of(token))[:-1]
+        }
         self._within: dict[bytes, Tensor] = {}
         self._one_by_one = Lock()
 
@@ -79,12 +84,11 @@ class ThoughtTokens:
         )
         with self._one_by_one:
             if begun not in self._within:
-                beyond = [token for token in range(self.vocab_size) if self._runs_past(begun, token)]
+                beyond = [token for token, text in self._ends_mark.items() if self._runs_past(begun + text)]
                 self._within[begun] = ~self.only(beyond)
             return self._within[begun]
 
-    def _runs_past(self, begun: bytes, token: int) -> bool:
-        text = begun + self.bytes_of(token)
+    def _runs_past(self, text: bytes) -> bool:
         at = text.find(self._closing)
         return at >= 0 and at + len(self._closing) < len(text)
 
@@ -131,11 +135,12 @@ class BehindThought(LogitsRule):
 
     def advance(self, token: int) -> None:
         before = self._reader.place
-        if self._answer is not None and before != "thought" and not self._forced:
+        is_forced = self._forced[:1] == (token,)  # a beginning may hold another, and a guess
+        self._forced = self._forced[1:] if is_forced else ()
+        if self._answer is not None and before != "thought" and not is_forced:
             self._answer.advance(token)
         self._reader.push(self._tokens.bytes_of(token))
-        if self._forced:
-            self._forced = self._forced[1:]
+        if is_forced:
             return
         if before == "before" and self._reader.place not in ("before", "answer"):
             self._answer = None if self._fresh is None else self._fresh.copy()

@@ -6,8 +6,9 @@ fetched without a list of hosts, and from these only so:
 
     on the list -> ALL its addresses public -> connect to one of THOSE -> certificate of the host -> at most so much
 
-The address is looked up once: a name that says another one to a second question gains nothing. What a redirect leads to
-goes through the same door. Place in the flow: `llm/media.py` calls it for a URL. Read next: `sources.py`.
+The addresses are looked up once, by the system and in its time: a name that says others to a second question gains
+nothing. What a redirect leads to goes through the same door. Place in the flow: `llm/media.py` calls it for a URL.
+Read next: `sources.py`.
 """
 
 import http.client
@@ -28,6 +29,13 @@ MAX_BYTES = 50_000_000  # as `sound.py` has it; of an image `image.py` allows le
 MAX_SECONDS = 10.0
 MAX_REDIRECTS = 3
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_WORLD = ipaddress.ip_network("2000::/3")  # all of IPv6 that is given out
+_UNREAL = (
+    ipaddress.ip_network("2001::/32"),  # Teredo: it hides an address of IPv4
+    ipaddress.ip_network("2002::/16"),  # 6to4: the same
+    ipaddress.ip_network("2001:db8::/32"),  # for documentation
+    ipaddress.ip_network("3fff::/20"),  # the same
+)
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an address of IPv4
 
 Resolve = Callable[[str], Sequence[str]]
@@ -44,8 +52,10 @@ def resolve(host: str) -> list[str]:
 
 def connect(address: str, host: str, seconds: float) -> socket.socket:
     """A connection to `address`, which has a certificate of `host`. Raises OSError for anything else."""
+    end = time.monotonic() + seconds
     plain = socket.create_connection((address, PORT), timeout=seconds)
     try:
+        plain.settimeout(_left(end))
         return ssl.create_default_context().wrap_socket(plain, server_hostname=host)
     except BaseException:
         plain.close()
@@ -112,7 +122,7 @@ class RemoteMedia:
         addresses = self._resolve(host)
         if not addresses or not all(map(is_public, addresses)):
             raise MediaError(f"{host} is no machine of the public network. Send the file itself.")
-        with closing(self._connect(addresses[0], host, _left(end))) as connection:
+        with closing(self._connected(addresses, host, end)) as connection:
             # A timeout of the socket is one of each read, and a byte now and then would go on for ever.
             is_over = threading.Event()
             watch = threading.Timer(_left(end), _cut, (connection, is_over))
@@ -124,6 +134,14 @@ class RemoteMedia:
                 watch.cancel()
                 if is_over.is_set():  # whatever it looked like
                     raise TimeoutError
+
+    def _connected(self, addresses: Sequence[str], host: str, end: float) -> socket.socket:
+        """A connection to the first of the addresses that has one, each with its share of the time. Raises OSError."""
+        *others, last = addresses
+        for number, address in enumerate(others):
+            with suppress(OSError):
+                return self._connect(address, host, _left(end) / (len(addresses) - number))
+        return self._connect(last, host, _left(end))
 
     def _read(self, response: http.client.HTTPResponse, host: str) -> bytes | str:
         if response.status in _REDIRECTS and (location := response.getheader("Location")):
@@ -166,8 +184,8 @@ def is_public(address: str) -> bool:
             meant = [found.ipv4_mapped]
         elif found in _NAT64:
             meant = [ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)]
-        elif found.sixtofour is not None or found.teredo is not None:
-            return False  # tunnels, which hide an address of IPv4 and which no server of files needs
+        elif found not in _WORLD or any(found in network for network in _UNREAL):
+            return False
     return all(one.is_global and not one.is_multicast for one in meant)
 
 

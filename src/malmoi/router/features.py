@@ -21,6 +21,8 @@ BUCKET_BITS = 16
 NUM_BUCKETS = 2**BUCKET_BITS
 SIZES = (2, 3, 4)
 """How many characters a run has."""
+MAX_READ = 100_000
+"""Characters of what is asked that are looked at for cues and runs, and by a rule's pattern: the first."""
 
 TOKENS_PER_CHARACTER = {
     "hangul": 0.68,
@@ -42,7 +44,7 @@ CUES = {
     "maths": r"계산|방정식|증명|미분|적분|확률|[0-9]\s*[-+*/×÷=^]\s*[0-9]|\b(?:solve|prove|equation)\b",
     "translate": r"번역|영어로|한국어로|\btranslat",
     "summarise": r"요약|정리해|간추려|\bsummar",
-    "several steps": r"단계|차례로|먼저.*다음|\bstep",
+    "several steps": r"단계|차례로|먼저(?:(?!먼저).)*다음|\bstep",
     "question mark": r"[?？]",
 }
 """What kind of question it is, by words that tend to say so."""
@@ -82,13 +84,16 @@ class Features(NamedTuple):
 def features_of(question: Question) -> Features:
     """The features of a question. Runs and cues are those of what is asked now; lengths are those of everything.
 
+    Of a text longer than `MAX_READ` its beginning has the runs and cues.
+
     >>> features = features_of(Question(text="왜 하늘은 파래?"))
     >>> dict(zip(NAMES, features.named.round(2).tolist(), strict=True))["cue why"]
     1.0
     """
     kinds = count_kinds(question.text) + count_kinds(question.before)
     visible = max(1, int(kinds[:-1].sum()))
-    cues = [float(pattern.search(question.text) is not None) for pattern in _CUES.values()]
+    beginning = question.text[:MAX_READ]
+    cues = [float(pattern.search(beginning) is not None) for pattern in _CUES.values()]
     named = np.array(
         [
             *(kinds[:-1] / visible),
@@ -101,7 +106,7 @@ def features_of(question: Question) -> Features:
         ],
         dtype=np.float64,
     )
-    buckets, counts = np.unique(run_buckets(question.text), return_counts=True)
+    buckets, counts = np.unique(run_buckets(beginning), return_counts=True)
     return Features(named, buckets.astype(np.int64), counts.astype(np.float64))
 
 

@@ -153,6 +153,12 @@ class Router:
             manifest = from_mapping(Manifest, said, where=str(directory / MANIFEST))
         except ConfigError as error:
             raise CheckpointError(str(error)) from None
+        numbers = [manifest.threshold, manifest.gap, manifest.cost.weak, manifest.cost.strong]
+        if not np.isfinite(numbers).all() or manifest.gap <= 0:
+            raise CheckpointError(
+                f"{directory / MANIFEST} decides by {numbers} (threshold, gap, prices): each must be finite, "
+                "and the gap above 0. Train the router again: malmoi router train."
+            )
         if manifest.features != NAMES:
             raise CheckpointError(
                 f"{directory / MANIFEST} weighs other features than this version has. Train the router again: malmoi "

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from malmoi.core.errors import ConfigError
-from malmoi.router.features import language_of
+from malmoi.router.features import MAX_READ, language_of
 from malmoi.router.question import Question
 
 Language = Literal["ko", "en", "code", "other"]
@@ -29,7 +29,8 @@ class Rule:
         languages: `features.language_of` what is asked is one of these.
         min_characters, max_characters: of the whole conversation.
         has_media, has_tools: there is an image or a sound, or there is none; something may be called, or nothing.
-        pattern: a regular expression found somewhere in what is asked. It runs on what strangers write: keep it plain.
+        pattern: a regular expression found somewhere in the first `MAX_READ` characters of what is asked. It runs on
+            what strangers write: keep it plain.
         headers: by the name of an HTTP header, a regular expression that is all of its value.
 
     >>> rule = Rule(name="sums", use="big", languages=("ko",), pattern=r"\d+ *[-+*/] *\d+")
@@ -97,7 +98,7 @@ class Rule:
             if wanted is not None:
                 yield f"has {what if found else f'no {what}'}" if wanted == found else None
         if self.pattern is not None:
-            match = re.search(self.pattern, question.text)
+            match = re.search(self.pattern, question.text[:MAX_READ])
             yield f'says "{match[0]:.40}"' if match else None
         for header, pattern in self.headers.items():
             value = question.headers.get(header.lower())

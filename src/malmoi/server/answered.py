@@ -114,4 +114,9 @@ def piece(token: TokenLogprob) -> str:
         return "".join(f"\\x{byte:02x}" for byte in token.bytes)
 
 
+def text_bytes(token: TokenLogprob, special_ids: frozenset[int]) -> list[int]:
+    """The bytes of a token's text. A special one has none, so that those of all make up the text."""
+    return [] if token.token in special_ids else list(token.bytes)
+
+
 _READABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")

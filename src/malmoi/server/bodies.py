@@ -2,7 +2,7 @@
 
 A parameter of OpenAI's that is not here yet is in `REFUSED`, with what to do instead. `null` counts as not given, as
 OpenAI's own clients send it. Place in the flow: FastAPI reads a body into one of these, `sampling.py` reads the
-parameters. Read next: `openai/chat_bodies.py`, what only chats have.
+parameters. Read next: `openai/completion_bodies.py` and `openai/chat_bodies.py`, what only one of both has.
 """
 
 from collections.abc import Mapping
@@ -25,8 +25,8 @@ class RefusedParameter(ValueError):
 class Body(BaseModel):
     """A JSON object with these fields and no others.
 
-    >>> CompletionBody.model_validate({"prompt": "말", "seed": None, "temperature": 0.5}).temperature
-    0.5
+    >>> TokenizeBody.model_validate({"text": "말", "model": None})
+    TokenizeBody(model='', text='말')
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -120,25 +120,6 @@ class SamplingBody(Body):
         "", description="Only requests with the same one find what this has computed: one a tenant."
     )
     user: str = Field("", description="Who asks; for your own records, it changes nothing.")
-
-
-class CompletionBody(SamplingBody):
-    """The body of /v1/completions."""
-
-    prompt: Texts = Field(
-        description="What the model goes on from: a text, its ids as they are, or a list of either."
-    )
-    suffix: str | None = Field(
-        None, description="What comes behind the gap that is to be filled, for a model that has learned to."
-    )
-    echo: bool = Field(
-        False,
-        description="The prompt before its answer, with `logprobs` those of its tokens; with `max_tokens` 0 alone.",
-    )
-    logprobs: int | None = Field(None, description="So many of the likeliest tokens beside each.")
-    best_of: int | None = Field(
-        None, description="Write so many answers and give the `n` likeliest, by the token; not in a stream."
-    )
 
 
 class TokenizeBody(Body):

@@ -51,10 +51,12 @@ def routes(catalogue: Catalogue) -> APIRouter:
     @router.post("/v1/classify")
     async def classify(body: ClassifyBody, request: Request) -> dict[str, Any]:
         """The label of each text, and how likely each label is."""
+        texts = [body.input] if isinstance(body.input, str) else body.input
+        if not texts:
+            raise ServerError("input is empty. Give texts.", param="input")
         serving = await catalogue.encoder(body.model)
         if not serving.encoder.has_classifier:
             raise ServerError("this model has no classifier of texts. Name one that has.", param="model")
-        texts = [body.input] if isinstance(body.input, str) else body.input
         data, num_tokens = await while_connected(request, _classified(serving, texts))
         return {
             "id": f"classify-{uuid.uuid4().hex}",

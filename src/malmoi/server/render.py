@@ -17,7 +17,7 @@ from malmoi.server.bodies import Body
 from malmoi.server.catalogue.catalogue import Catalogue
 from malmoi.server.errors import ServerError
 from malmoi.server.openai.chat_bodies import TemplateVariables
-from malmoi.server.openai.chat_prompt import messages_of
+from malmoi.server.openai.chat_prompt import is_gone_on_with, messages_of
 from malmoi.server.strict_json import StrictRoute
 from malmoi.server.tools import Tool, functions, with_tools
 from malmoi.text.chat import Rendered
@@ -29,7 +29,9 @@ class RenderBody(Body):
     REFUSED: ClassVar[Mapping[str, str]] = {"chat_template": "a model has one chat format."}
 
     model: str = Field("", description="A name of /v1/models; not given: the first.")
-    messages: list[dict[str, Any]] = Field(description="The conversation, oldest first.")
+    messages: list[dict[str, Any]] = Field(
+        description="The conversation, oldest first. With `prefix` true the assistant's last one is left open."
+    )
     tools: list[Tool] = Field([], description="What the model is shown that it may call.")
     chat_template_kwargs: TemplateVariables | None = Field(None, description="Variables of the chat format.")
     add_generation_prompt: bool = Field(
@@ -65,6 +67,10 @@ def routes(catalogue: Catalogue) -> APIRouter:
 def _rendered(chat: ChatFormat, body: RenderBody) -> Rendered:
     """Raises ServerError for a switch that the format does not have, TemplateError for what it cannot say."""
     messages, _ = without_media(messages_of(body.messages))
+    is_prefix = is_gone_on_with(body.messages, is_asked=False)
+    opens = body.add_generation_prompt and not (
+        is_prefix and "add_generation_prompt" not in body.model_fields_set
+    )
     prompt = with_tools(ChatPrompt(messages=messages), functions(body.tools))
     thinks = None if body.chat_template_kwargs is None else body.chat_template_kwargs.enable_thinking
     switch = None if chat.thoughts is None else chat.thoughts.switch
@@ -75,8 +81,8 @@ def _rendered(chat: ChatFormat, body: RenderBody) -> Rendered:
         )
     return chat.render(
         messages,
-        add_generation_prompt=body.add_generation_prompt,
-        continue_final_message=body.continue_final_message,
+        add_generation_prompt=opens,
+        continue_final_message=body.continue_final_message or is_prefix,
         tools=[tool.described for tool in chat.shown(prompt)] or None,
         **({} if thinks is None or switch is None else {switch: thinks}),
     )

@@ -1,12 +1,14 @@
-"""A body's parameters, as `SamplingParams` on top of what the model's own files say. Read next: `openai/chat.py`."""
+"""A body's parameters, as `SamplingParams` on top of what the model's own files say.
+
+Place in the flow: OpenAI's endpoints add to it what only they read. Read next: `openai/chat_prompt.py`.
+"""
 
 from dataclasses import replace
 from typing import Any
 
 from malmoi.engine import SamplingParams
-from malmoi.server.bodies import CompletionBody, SamplingBody
+from malmoi.server.bodies import SamplingBody
 from malmoi.server.errors import ServerError
-from malmoi.server.openai.chat_bodies import ChatBody
 
 _SAME_NAME = (
     "n", "max_tokens", "min_tokens", "temperature", "top_p", "top_k", "min_p", "typical_p", "seed", "stop",
@@ -15,12 +17,12 @@ _SAME_NAME = (
 )  # fmt: skip
 
 
-def params_of(body: SamplingBody, defaults: SamplingParams) -> SamplingParams:
-    """What the body asks for; what it leaves out is as in `defaults`.
+def params_of(body: SamplingBody, defaults: SamplingParams, **more: Any) -> SamplingParams:
+    """What the body asks for, and `more` that only its endpoint reads; what it leaves out is as in `defaults`.
 
     Raises RequestError for a value out of its range, ServerError for two that contradict each other.
 
-    >>> params_of(CompletionBody(prompt="", top_p=0.5), SamplingParams(temperature=0.7)).temperature
+    >>> params_of(SamplingBody(top_p=0.5), SamplingParams(temperature=0.7)).temperature
     0.7
     """
     if "stream_options" in body.model_fields_set and not body.stream:
@@ -31,29 +33,16 @@ def params_of(body: SamplingBody, defaults: SamplingParams) -> SamplingParams:
         raise ServerError(
             "latin_share is about a locked script. Give script_lock, or leave it out.", param="latin_share"
         )
+    for name in ("length_penalty", "early_stopping"):
+        if getattr(body, name) is not None and (body.beam_width or defaults.beam_width) == 1:
+            raise ServerError(
+                f"{name} is about a search. Give beam_width of 2 or more, or leave it out.", param=name
+            )
     given = {name: getattr(body, name) for name in _SAME_NAME if name in body.model_fields_set}
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     if body.logit_bias is not None:
         given["logit_bias"] = {_id(token): bias for token, bias in body.logit_bias.items()}
-    if isinstance(body, ChatBody):
-        given |= _of_chat(body)
-    elif isinstance(body, CompletionBody) and body.logprobs is not None:
-        given["logprobs"] = body.logprobs
-    return replace(defaults, **given)
-
-
-def _of_chat(body: ChatBody) -> dict[str, Any]:
-    given: dict[str, Any] = {}
-    if body.max_completion_tokens is not None:
-        if body.max_tokens is not None:
-            raise ServerError(
-                "max_tokens and max_completion_tokens are one parameter. Give one.", param="max_tokens"
-            )
-        given["max_tokens"] = body.max_completion_tokens
-    given |= likelihoods(body.top_logprobs, is_asked=body.logprobs)
-    if (form := body.response_format) is not None:
-        given |= form_of(form.type, None if form.json_schema is None else form.json_schema.schema_)
-    return given
+    return replace(defaults, **(given | more))
 
 
 def likelihoods(top: int | None, *, is_asked: bool) -> dict[str, Any]:

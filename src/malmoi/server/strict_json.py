@@ -8,6 +8,7 @@ Place in the flow: the routes of every endpoint with a JSON body are of the clas
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -57,8 +58,8 @@ def loads(body: bytes) -> Any:
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
         raise ServerError(f"{twice!r:.80} is twice in one object of the body. Give it once.", param=twice)
     try:
         "".join(found).encode()

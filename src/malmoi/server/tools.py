@@ -7,6 +7,7 @@ Place in the flow: every endpoint for conversations puts its tools into the prom
 """
 
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -14,14 +15,16 @@ from typing import Any, Literal
 from pydantic import Field
 
 from malmoi.llm.completion import ToolCall
-from malmoi.llm.prompt import ChatPrompt
+from malmoi.llm.prompt import CHOICES, MOST_TOOLS, ChatPrompt
 from malmoi.server.bodies import Body
 from malmoi.server.errors import ServerError
 from malmoi.server.wire import as_json
 
 NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
-CHOICES = ("auto", "none", "required")
-"""What a choice is if it is no name."""
+STRICT = (
+    "Whether a schema that cannot be followed as a whole is an error. Arguments are kept to it either way; if not "
+    "strict, what of it is not understood does not bind."
+)
 
 
 class Function(Body):
@@ -32,7 +35,7 @@ class Function(Body):
     parameters: dict[str, Any] = Field(
         NO_ARGUMENTS, description="What it takes, as a JSON schema; left out: nothing."
     )
-    strict: bool = Field(True, description="Always so here: arguments are kept to the schema.")
+    strict: bool = Field(False, description=STRICT)
 
 
 class Tool(Body):
@@ -42,19 +45,28 @@ class Tool(Body):
     function: Function = Field(description="Which.")
 
 
-def function(name: str, description: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+def function(
+    name: str, description: str, parameters: Mapping[str, Any], *, is_strict: bool = False
+) -> dict[str, Any]:
     """A tool as `ChatPrompt` has it, and OpenAI.
 
     >>> function("시각", "지금 몇 시인지", NO_ARGUMENTS)["function"]["name"]
     '시각'
     """
     described = {"description": description} if description else {}
-    return {"type": "function", "function": {"name": name, **described, "parameters": dict(parameters)}}
+    strict = {"strict": True} if is_strict else {}
+    return {
+        "type": "function",
+        "function": {"name": name, **described, "parameters": dict(parameters), **strict},
+    }
 
 
 def functions(tools: Sequence[Tool]) -> list[dict[str, Any]]:
     """`function` of each."""
-    return [function(one.function.name, one.function.description, one.function.parameters) for one in tools]
+    return [
+        function(one.name, one.description, one.parameters, is_strict=one.strict)
+        for one in (tool.function for tool in tools)
+    ]
 
 
 def arguments_of(call: ToolCall) -> dict[str, Any]:
@@ -82,8 +94,8 @@ def with_tools(
 ) -> ChatPrompt:
     """The prompt with these tools; of `allowed`, where it is given, the model is shown no others.
 
-    `params` are what the request calls its tools and its choice. Raises ServerError for two tools of one name, and for
-    a choice of what is not there.
+    `params` are what the request calls its tools and its choice. Raises ServerError for too many tools, two of one
+    name, and for a choice of what is not there.
 
     >>> prompt = ChatPrompt(messages=[{"role": "user", "content": "몇 시?"}])
     >>> told = [function(name, "", NO_ARGUMENTS) for name in ("시각", "날씨")]
@@ -91,9 +103,14 @@ def with_tools(
     True
     """
     of_tools, of_choice = params
-    names = [one["function"]["name"] for one in tools]
-    for name in names:
-        if names.count(name) > 1 or name in CHOICES or not name:
+    if len(tools) > MOST_TOOLS:
+        raise ServerError(
+            f"{of_tools} has {len(tools):,}, and {MOST_TOOLS:,} are the most. Give those that the conversation needs.",
+            param=of_tools,
+        )
+    names = Counter(one["function"]["name"] for one in tools)
+    for name, count in names.items():
+        if count > 1 or name in CHOICES or not name:
             raise ServerError(
                 f"{of_tools} has one called {name!r:.80}. Give each its own name, not one of {', '.join(CHOICES)}.",
                 param=of_tools,
@@ -104,7 +121,8 @@ def with_tools(
                 f"{of_choice} is {name!r:.80}, and nothing is called so. Choose one of {of_tools}.",
                 param=of_choice,
             )
-    shown = tuple(one for one in tools if allowed is None or one["function"]["name"] in allowed)
+    allowed = names if allowed is None else frozenset(allowed)
+    shown = tuple(one for one in tools if one["function"]["name"] in allowed)
     if choice == "required" and not shown:
         raise ServerError(
             "tool_choice wants a call, and there is no tool. Give `tools`.", param="tool_choice"

@@ -54,6 +54,9 @@ class NamedEvents(Wire):
     def write(self, item: Mapping[str, Any]) -> str:
         return f"event: {item['type']}\ndata: {as_json(item)}\n\n"
 
+    def failed(self, error: BaseException) -> Mapping[str, Any]:
+        return {"type": "error", **super().failed(error)}
+
 
 class Lines(Wire):
     """A line of JSON each. There is no line that says nothing, so a pause is silent."""

@@ -49,8 +49,8 @@ class ChatTemplate:
     r"""A checkpoint's chat format.
 
     `source` is the template, or several by name: "default", and "tool_use" for when there are tools.
-    `special_tokens` are the checkpoint's variables for it (bos_token ...). With `nfc` the strings of messages are
-    normalised to NFC: 한 typed on a Mac (ᄒ+ᅡ+ᆫ) and on Windows (한) are the same text.
+    `special_tokens` are the checkpoint's variables for it (bos_token ...). With `nfc` the strings of messages and tools
+    are normalised to NFC: 한 typed on a Mac (ᄒ+ᅡ+ᆫ) and on Windows (한) are the same text.
 
     Raises:
         TemplateError: a template is not valid Jinja, or none is named "default".
@@ -163,7 +163,7 @@ class ChatTemplate:
             "documents": None,
             **plain(template_kwargs),
             "messages": conversation,
-            "tools": plain_tools(tools),
+            "tools": plain_tools(tools, nfc=self._nfc),
             "add_generation_prompt": add_generation_prompt,
         }
         controls, encoder = _guard(template, tokenizer)

@@ -41,8 +41,8 @@ def plain_messages(messages: Sequence[object], *, nfc: bool) -> list[dict[str, A
     return conversation
 
 
-def plain_tools(tools: Sequence[object] | None) -> list[Any] | None:
-    """Return the descriptions of tools as plain data.
+def plain_tools(tools: Sequence[object] | None, *, nfc: bool = False) -> list[Any] | None:
+    """Return the descriptions of tools as plain data; with `nfc` their strings are normalised to NFC.
 
     Raises:
         TemplateError: one is not a mapping.
@@ -50,7 +50,7 @@ def plain_tools(tools: Sequence[object] | None) -> list[Any] | None:
     for tool in tools or ():
         if not isinstance(tool, Mapping):
             raise TemplateError(f"a tool is {tool!r:.80}. Describe it with a JSON schema, in a mapping.")
-    return None if tools is None else [plain(tool) for tool in tools]
+    return None if tools is None else [plain(tool, nfc=nfc) for tool in tools]
 
 
 def plain(value: Any, *, nfc: bool = False) -> Any:

@@ -1,6 +1,6 @@
 """`str <-> ids`: a tokenizer.json, ours or imported, used exactly as it is.
 
-    Conversation -> chat.render -> TOKENIZER -> ids -> engine -> ids -> DecodeStream -> str
+    Conversation -> chat.render -> TOKENIZER -> ids -> engine -> ids -> Spelling, ByteStream -> str
 
 Bytes are the truth: a text is the bytes of its tokens, one after the other, and `decode` reads them as
 UTF-8. Read next: plain.py (what keeps special tokens out), decoding.py (the bytes of a token), training/.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from .browser import Tab
-from .reader import answered, ask, open_settings, until_count, until_shown
+from .reader import answered, ask, field, open_settings, reload, until_count, until_shown
 from .stand_in import StandIn, chunk
 
 pytestmark = pytest.mark.slow
@@ -34,10 +34,10 @@ def furnish(tab: Tab, server: StandIn) -> None:
     image = {"name": "그림.png", "mimeType": "image/png", "buffer": DOT}
     sound = {"name": "소리.wav", "mimeType": "audio/wav", "buffer": b"RIFF"}
     server.script = [
-        [chunk(reasoning_content="| 가 | 나 |\n|-|-|\n| 1 | 2 |"), "```\n코드\n```"],
+        [chunk(reasoning_content="| 가 | 나 |\n|-|-|\n| 1 | 2 |"), "```\n코드\n```", chunk(finish="length")],
         ["둘"],
         [chunk(tool_calls=[weather]), chunk(finish="tool_calls")],
-        [chunk(tool_calls=[{**weather, "id": "call_2"}]), chunk(finish="length")],
+        [chunk(tool_calls=[{**weather, "id": "call_2"}]), chunk(finish="tool_calls")],
     ]
     tab.page.set_input_files("#attach-file", [image, sound])
     until_count(tab, "#attachments li", 2)
@@ -99,6 +99,35 @@ def test_everything_can_be_done_with_the_keyboard(tab: Tab, server: StandIn) -> 
     assert tab.page.evaluate("document.activeElement.id") == "search"
     tab.page.keyboard.press("Control+Shift+O")
     assert tab.page.locator(".message").count() == 0
+
+
+def test_chats_are_searched_by_ctrl_k_with_a_korean_layout_too(tab: Tab) -> None:
+    pressed = "document.activeElement.dispatchEvent(new KeyboardEvent('keydown', " + (
+        "{ key: 'ㅏ', code: 'KeyK', ctrlKey: true, bubbles: true }))"
+    )
+    tab.page.evaluate(pressed)
+    assert tab.page.evaluate("document.activeElement.id") == "search"
+
+
+def test_a_browser_that_denies_the_page_its_storage_shows_it_all_the_same(tab: Tab, server: StandIn) -> None:
+    denied = "get() { throw new DOMException('denied', 'SecurityError'); }"
+    tab.context.add_init_script(
+        f"for (const name of ['localStorage', 'indexedDB']) Object.defineProperty(window, name, {{ {denied} }});"
+    )
+    reload(tab)
+    assert "저장할 수 없습니다" in tab.page.wait_for_selector(".notice").inner_text()
+    open_settings(tab)
+    tab.page.locator(".field", has_text="밝기").locator("select").select_option("dark")
+    field(tab, "temperature").fill("0.5")
+    tab.page.keyboard.press("Escape")
+    assert tab.page.evaluate("document.documentElement.dataset.theme") == "dark"
+    server.script = [["네"]]
+    ask(tab, "물음")
+    assert answered(tab) == "네"
+    assert server.asked[0]["temperature"] == 0.5
+    tab.page.click("#new-chat")
+    open_settings(tab)
+    assert field(tab, "temperature").input_value() == "0.5", "kept for as long as the page is open"
 
 
 def test_a_screen_reader_is_told_the_whole_answer_once(tab: Tab, server: StandIn) -> None:

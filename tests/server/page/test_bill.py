@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from .browser import Tab
-from .reader import answered, ask, open_settings, reload, until_count
+from .reader import answered, ask, field, open_settings, reload, until_count
 from .stand_in import StandIn, chunk
 
 pytestmark = pytest.mark.slow
@@ -92,6 +92,36 @@ def test_with_a_rate_everything_is_shown_in_won_and_dollars(tab: Tab, server: St
     tab.page.locator(".field", has_text="1달러는 몇 원").locator("input").fill("1500")
     tab.page.keyboard.press("Escape")
     assert tab.page.inner_text("#open-bill") == "이 대화 1,500토큰 · ₩3 ($0.002)"
+
+
+def test_a_rate_of_nothing_is_none(tab: Tab, server: StandIn) -> None:
+    price(server, 0, "KRW", 1000, 2000)
+    reload(tab)
+    server.final_usage = None
+    server.script = [["네", used(1000, 500)]]
+    ask(tab, "?")
+    answered(tab)
+    open_settings(tab)
+    tab.page.locator(".field", has_text="1달러는 몇 원").locator("input").fill("0")
+    tab.page.keyboard.press("Escape")
+    assert tab.page.inner_text("#open-bill") == "이 대화 1,500토큰 · ₩2"
+
+
+def test_each_of_several_answers_takes_its_own_part_of_the_context(tab: Tab, server: StandIn) -> None:
+    server.final_usage = None
+    server.script = [
+        [chunk(content="가"), chunk(index=1, content="나"), chunk(index=1, finish="stop"), used(20, 12)]
+    ]
+    open_settings(tab)
+    tab.page.click("#settings summary")
+    field(tab, "n").fill("2")
+    tab.page.keyboard.press("Escape")
+    ask(tab, "?")
+    until_count(tab, ".beside .message:not(.open)", 2)
+    assert tab.page.inner_text("#gauge-text") == "컨텍스트 26 / 128"
+    tab.page.click(".beside .other >> text=이 답으로 이어 가기")
+    assert tab.page.inner_text("#gauge-text") == "컨텍스트 26 / 128"
+    assert tab.page.inner_text("#open-bill") == "이 대화 32토큰", "what was paid is that of all"
 
 
 def test_the_tokens_page_says_what_a_text_costs(tab: Tab, server: StandIn) -> None:

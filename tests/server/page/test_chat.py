@@ -112,6 +112,24 @@ def test_an_answer_that_breaks_off_stays_and_says_so(
     assert reason in alert
 
 
+def test_a_request_that_went_wrong_is_ended_on_the_server_too(tab: Tab, server: StandIn) -> None:
+    server.script = [["반쯤", {"error": {"message": "out of blocks"}}, threading.Event()]]
+    ask(tab, "?")
+    tab.page.wait_for_selector(".message [role=alert]")
+    assert server.hung_up.wait(5)
+
+
+def test_a_question_keeps_the_indentation_of_its_first_line_and_no_blank_lines(
+    tab: Tab, server: StandIn
+) -> None:
+    server.script = [["네"]]
+    ask(tab, "\n  \n    def f():\n        pass\n\n")
+    answered(tab)
+    assert asked(server) == ["    def f():\n        pass"]
+    ask(tab, " \n ")
+    assert len(server.asked) == 1
+
+
 def test_a_server_that_is_gone_is_named_as_the_reason(tab: Tab, server: StandIn) -> None:
     tab.page.route("**/v1/chat/completions", lambda route: route.abort())
     ask(tab, "?")

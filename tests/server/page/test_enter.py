@@ -71,6 +71,7 @@ def test_one_enter_commits_the_syllable_and_sends_once(tab: Tab, server: StandIn
     tab.commit("네")
     release_enter(tab)
     until_count(tab, ".message", 4)
+    until_shown(tab, "또")
     assert asked(server) == ["안녕", "네"]
 
 

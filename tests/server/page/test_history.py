@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from .browser import Tab
-from .reader import ANSWER, answered, ask, until_shown
+from .reader import ANSWER, answered, ask, reload, until_count, until_shown
 from .stand_in import StandIn
 
 pytestmark = pytest.mark.slow
@@ -29,6 +29,9 @@ def test_chats_are_there_after_a_reload_and_are_found(tab: Tab, server: StandIn)
     for query in ("수도", "ㅎㄱ", "서우", "\u1109\u1165\u110b\u116e\u11af"):
         tab.page.fill("#search", query)
         assert titles.all_inner_texts() == ["한국의 수도는?"], query
+    for sign in "-/^$\\.*+?()[]{}|":
+        tab.page.fill("#search", sign)
+        assert titles.all_inner_texts() == (["한국의 수도는?"] if sign == "?" else []), sign
     tab.page.fill("#search", "없는 말")
     assert tab.page.inner_text("#no-chats") == "찾는 말이 든 대화가 없습니다."
     tab.page.fill("#search", "")
@@ -58,6 +61,69 @@ def test_a_deleted_chat_can_be_taken_back(tab: Tab, server: StandIn) -> None:
     assert tab.page.locator(".message").count() == 0
     tab.page.click("text=되돌리기")
     assert tab.page.inner_text("#chats .title span") == "지울 대화"
+
+
+def test_a_chat_that_cannot_be_deleted_says_so(tab: Tab, server: StandIn) -> None:
+    server.script = [["네"]]
+    ask(tab, "지울 대화")
+    answered(tab)
+    tab.page.evaluate("() => { IDBObjectStore.prototype.delete = () => { throw new Error('broken'); }; }")
+    tab.page.hover("#chats li")
+    tab.page.click("#chats [aria-label^='대화 지우기']")
+    until_shown(tab, "이 브라우저에서 대화를 지우지 못했습니다. Error: broken", ".notice")
+
+
+def test_a_chat_is_kept_only_when_its_transaction_is_through(tab: Tab) -> None:
+    kept = """async () => {
+        const { Store } = await import("/page/store.js");
+        const { put } = IDBObjectStore.prototype;
+        IDBObjectStore.prototype.put = function (value) {
+            const request = put.call(this, value);
+            request.addEventListener("success", () => this.transaction.abort());
+            return request;
+        };
+        return new Store().put({ id: "a" }).then(() => "kept", () => "refused");
+    }"""
+    assert tab.page.evaluate(kept) == "refused"
+
+
+def test_chats_are_kept_after_the_browser_has_cleared_what_it_had(tab: Tab, server: StandIn) -> None:
+    server.script = [["하나"], ["둘"]]
+    ask(tab, "물음")
+    answered(tab)
+    deleted = """new Promise((resolve, reject) => {
+        const request = indexedDB.deleteDatabase("malmoi");
+        request.onsuccess = () => resolve("deleted");
+        request.onblocked = () => reject(new Error("blocked"));
+    })"""
+    assert tab.page.evaluate(deleted) == "deleted"
+    ask(tab, "다음")
+    answered(tab)
+    assert tab.page.locator(".notice").count() == 0
+    tab.until("import('/page/store.js').then(({ Store }) => new Store().all()).then((all) => all.length)", 1)
+    tab.page.wait_for_timeout(100)
+    reload(tab)
+    tab.page.click("#chats .title")
+    assert tab.page.inner_text(ANSWER) == "둘"
+
+
+def test_two_answers_under_way_in_two_chats_are_both_kept(tab: Tab, server: StandIn) -> None:
+    first, second = threading.Event(), threading.Event()
+    server.script = [["가", first, "나", threading.Event()], ["다", second, "라", threading.Event()]]
+    ask(tab, "하나")
+    until_shown(tab, "가")
+    tab.page.click("#new-chat")
+    ask(tab, "둘")
+    until_shown(tab, "다")
+    tab.page.wait_for_timeout(1100)  # both are due
+    first.set()
+    tab.page.wait_for_timeout(200)
+    second.set()
+    until_shown(tab, "다라")
+    tab.page.wait_for_timeout(50)
+    reload(tab)
+    tab.page.click("#chats .title >> text=둘")
+    assert tab.page.inner_text(ANSWER) == "다라"
 
 
 def test_an_answer_that_is_under_way_does_not_bring_a_deleted_chat_back(tab: Tab, server: StandIn) -> None:
@@ -139,6 +205,13 @@ GOOD = {
         {**GOOD, "messages": {"m": {**GOOD["messages"]["m"], "calls": [{"id": "a", "name": "b"}]}}},
         {**GOOD, "messages": {"m": {**GOOD["messages"]["m"], "began": {}}}},
         {**GOOD, "chosen": {"": "gone"}},
+        {**GOOD, "changed": 1e20},
+        {**GOOD, "created": -1e20},
+        {**GOOD, "settings": {"system": "", "parameters": {"n": 1e9}}},
+        {**GOOD, "settings": {"system": "", "parameters": {"stop": 5}}},
+        {**GOOD, "settings": {"system": "", "parameters": {"tool_choice": "perhaps"}}},
+        {**GOOD, "messages": {"m": {**GOOD["messages"]["m"], "usage": {}}}},
+        {**GOOD, "messages": {"m": {**GOOD["messages"]["m"], "timings": {}}}},
     ],
 )
 def test_a_damaged_file_is_refused_whole(tab: Tab, tmp_path: Path, conversation: Any) -> None:
@@ -148,3 +221,83 @@ def test_a_damaged_file_is_refused_whole(tab: Tab, tmp_path: Path, conversation:
     tab.page.set_input_files("#import-file", file)
     assert "conversations[1]" in tab.page.wait_for_selector(".notice").inner_text()
     assert tab.page.locator("#chats li").count() == 0
+
+
+SETTINGS = {
+    "temperature": 0.5, "seed": 7, "stop": ["끝", "\\n"], "logit_bias": {"12": -1.5}, "script_lock": ["hangul", "han"],
+    "response_format": {"type": "json_object"}, "parallel_tool_calls": False,
+    "tools": [{"type": "function", "function": {"name": "weather"}}], "reasoning_effort": "low",
+}  # fmt: skip
+USED = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "prompt_tokens_details": None}
+
+
+def chats(file: Path, *conversations: Any) -> Path:
+    content = {"format": "malmoi-conversations", "version": 1, "conversations": conversations}
+    file.write_text(json.dumps(content), encoding="utf-8")
+    return file
+
+
+def test_every_setting_and_count_that_can_be_exported_is_imported(tab: Tab, tmp_path: Path) -> None:
+    answer = {
+        "id": "a", "parent": "m", "role": "assistant", "content": "y", "finish": "stop", "usage": USED,
+        "timings": {"first_token_s": 0.1, "tokens_per_second": 9},
+    }  # fmt: skip
+    messages = {**GOOD["messages"], "a": answer}  # type: ignore[dict-item]
+    settings = {"system": "", "parameters": SETTINGS}
+    one = {**GOOD, "settings": settings, "messages": messages, "chosen": {"": "m", "m": "a"}}
+    tab.page.set_input_files("#import-file", chats(tmp_path / "chats.json", one))
+    tab.page.click("#chats .title")
+    assert "2토큰" in tab.page.inner_text(".assistant .stats")
+
+
+def later(conversation: Any) -> Any:
+    """The same chat with a question more, a minute later."""
+    last = conversation["chosen"][next(reversed(conversation["chosen"]))]
+    more = {"id": "more", "parent": last, "role": "user", "content": "더"}
+    return {
+        **conversation,
+        "changed": conversation["changed"] + 60_000,
+        "messages": {**conversation["messages"], "more": more},
+        "chosen": {**conversation["chosen"], last: "more"},
+    }
+
+
+def test_a_deleted_chat_that_is_imported_again_is_kept_as_it_goes_on(
+    tab: Tab, server: StandIn, tmp_path: Path
+) -> None:
+    file = chats(tmp_path / "chats.json", GOOD)
+    tab.page.set_input_files("#import-file", file)
+    tab.page.hover("#chats li")
+    tab.page.click("#chats [aria-label^='대화 지우기']")
+    until_count(tab, "#chats li", 0)
+    tab.page.set_input_files("#import-file", file)
+    tab.page.click("#chats .title")
+    server.script = [["네"]]
+    ask(tab, "물음")
+    answered(tab)
+    reload(tab)
+    tab.page.click("#chats .title")
+    assert tab.page.locator(".message .body").all_inner_texts() == ["x", "물음", "네"]
+
+
+def test_a_later_copy_of_the_chat_that_is_open_is_shown_and_gone_on_from(
+    tab: Tab, server: StandIn, tmp_path: Path
+) -> None:
+    tab.page.set_input_files("#import-file", chats(tmp_path / "chats.json", GOOD))
+    tab.page.click("#chats .title")
+    tab.page.set_input_files("#import-file", chats(tmp_path / "later.json", later(GOOD)))
+    until_count(tab, ".message", 2)
+    server.script = [["네"]]
+    ask(tab, "물음")
+    answered(tab)
+    reload(tab)
+    tab.page.click("#chats .title")
+    assert tab.page.locator(".message .body").all_inner_texts() == ["x", "더", "물음", "네"]
+
+
+def test_a_title_ends_between_two_characters_as_a_reader_counts_them(tab: Tab, server: StandIn) -> None:
+    family = "👨‍👩‍👧"
+    server.script = [["네"]]
+    ask(tab, "가" * 59 + family * 2)
+    answered(tab)
+    assert tab.page.inner_text("#chats .title span") == "가" * 59 + family

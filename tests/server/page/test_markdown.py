@@ -27,6 +27,10 @@ MARKDOWN = [
     ("***둘 다***", "<p><strong><em>둘 다</em></strong></p>"),
     ("\\*그대로\\*", "<p>*그대로*</p>"),
     ("한 줄\n두 줄", "<p>한 줄<br>두 줄</p>"),
+    ("## 제목 ##\n글", '<h4 class="h2">제목</h4><p>글</p>'),
+    ("# C# \n글", '<h3 class="h1">C#</h3><p>글</p>'),
+    ("- 가\n\n\n- 나", "<ul><li><p>가</p></li><li><p>나</p></li></ul>"),
+    ('[이름](  https://a.b/ "제목" )', f"<p>{link('https://a.b/', '이름')}</p>"),
     ("# 제목\n글", '<h3 class="h1">제목</h3><p>글</p>'),
     ("- 가\n- 나\n\n글", "<ul><li><p>가</p></li><li><p>나</p></li></ul><p>글</p>"),
     ("- 가\n  1. 나\n  2. 다", "<ul><li><p>가</p><ol><li><p>나</p></li><li><p>다</p></li></ol></li></ul>"),
@@ -185,6 +189,14 @@ def test_a_long_answer_of_unclosed_marks_is_read_in_a_moment(tab: Tab) -> None:
         "*a_" * 20_000,
         "$a \\\\(" * 9_000,
         "$$\n" * 9_001,
+        "# a" + " " * 40_000 + "b",
+        "#" + " " * 40_000 + "\u2028b",
+        "```" + " " * 40_000 + "`",
+        "a|b\n" + " " * 40_000 + "x",
+        "` " + "a" * 40_000 + "`",
+        "- a\n" + "\n" * 20_000 + "- b",
+        "- a\n\n" * 10_000,
+        "[a](" + " " * 20_000,
     ):
         assert tab.page.evaluate(timed, text) < 2000, text[:10]
 
@@ -197,6 +209,17 @@ def test_code_is_copied_as_it_is(open_tab: Callable[..., Tab], server: StandIn) 
     tab.page.click("figure button")
     tab.page.wait_for_selector("figure [aria-label='복사했습니다']")
     assert tab.page.evaluate("navigator.clipboard.readText()") == "a  <b>\n\n한글"
+
+
+def test_what_the_browser_does_not_copy_is_told(tab: Tab, server: StandIn) -> None:
+    server.script = [["```\n코드\n```"]]
+    ask(tab, "?")
+    answered(tab)
+    denied = "() => { navigator.clipboard.writeText = () => Promise.reject(new Error('denied')); }"
+    tab.page.evaluate(denied)
+    tab.page.click("figure button")
+    assert "복사하지 못했습니다. Error: denied" in tab.page.wait_for_selector(".notice").inner_text()
+    assert tab.page.locator("[aria-label='복사했습니다']").count() == 0
 
 
 def test_what_has_been_shown_keeps_its_elements_while_more_comes(tab: Tab, server: StandIn) -> None:

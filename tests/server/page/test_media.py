@@ -120,6 +120,15 @@ def test_a_message_has_room_for_only_so_much(tab: Tab) -> None:
     assert "20 MiB까지" in tab.page.wait_for_selector(".notice").inner_text()
 
 
+def test_files_given_at_once_in_two_ways_share_that_room(tab: Tab) -> None:
+    files = [[f"{number}.png", "image/png", 7 * 2**20] for number in range(2)]
+    tab.page.evaluate(f"([one, other]) => {{ ({GIVE})(one); ({GIVE})(other); }}", [["paste", files]] * 2)
+    until_count(tab, "#attachments li", 2)
+    assert "20 MiB까지" in tab.page.wait_for_selector(".notice").inner_text()
+    tab.page.wait_for_timeout(200)
+    assert tab.page.locator("#attachments li").count() == 2
+
+
 def test_a_model_that_reads_text_only_says_so_when_the_button_is_pressed(tab: Tab, server: StandIn) -> None:
     taking(server)
     reload(tab)

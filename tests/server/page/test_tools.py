@@ -92,6 +92,25 @@ def test_a_call_that_nobody_answers_is_as_if_it_had_not_been_made(tab: Tab, serv
     assert server.asked[1]["messages"][1] == {"role": "assistant", "content": "음"}
 
 
+def test_a_question_stays_where_only_a_call_answered_it(tab: Tab, server: StandIn) -> None:
+    server.script = [[call(0, "{}", id="a", name="하나"), chunk(finish="tool_calls")], ["네"]]
+    ask(tab, "날씨는?")
+    until_count(tab, ".call textarea", 1)
+    ask(tab, "그냥 답해.")
+    until_shown(tab, "네")
+    told = [(one["role"], one["content"]) for one in server.asked[1]["messages"]]
+    assert told == [("user", "날씨는?"), ("assistant", ""), ("user", "그냥 답해.")]
+
+
+@pytest.mark.parametrize("ending", [chunk(finish="length"), {"error": {"message": "no"}}, None])
+def test_a_call_that_was_cut_asks_for_no_result(tab: Tab, server: StandIn, ending: Any) -> None:
+    server.script = [[call(0, '{"도시', id="a", name="하나"), ending]]
+    ask(tab, "?")
+    tab.page.wait_for_selector(".assistant .status:not([hidden])")
+    assert tab.page.locator(".call").count() == 1
+    assert tab.page.locator(".call textarea, .calls [type=submit]").count() == 0
+
+
 @pytest.mark.parametrize(
     ("name", "text", "problem"),
     [

@@ -10,7 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from malmoi.llm.grammar import JSON_STYLE
+from malmoi.core.errors import RequestError
+from malmoi.llm.grammar import JSON_STYLE, in_lark
 from malmoi.llm.tools.pattern import Mismatch
 
 Schema = Mapping[str, Any]
@@ -40,7 +41,10 @@ class ArgumentStyle(ABC):
 
     @abstractmethod
     def grammar(self, schema: Schema, rule: str, *, is_strict: bool) -> list[str]:
-        """The rule of that name, and those that it needs, in Lark's notation."""
+        """The rule of that name, and those that it needs, in Lark's notation.
+
+        Raises RequestError for arguments that cannot be written so.
+        """
 
 
 class AsJson(ArgumentStyle):
@@ -50,7 +54,7 @@ class AsJson(ArgumentStyle):
         return JsonObject()
 
     def grammar(self, schema: Schema, rule: str, *, is_strict: bool) -> list[str]:
-        return [f"{rule}: {of_schema(schema, is_strict=is_strict)}"]
+        return [f"{rule}: {of_schema({'type': 'object', **schema}, is_strict=is_strict)}"]
 
 
 class JsonObject(ArgumentReader):
@@ -90,7 +94,9 @@ class JsonObject(ArgumentReader):
 class AsTags(ArgumentStyle):
     """`<parameter=city>`, a line end, the value, a line end, `</parameter>` for each; then `</function>`.
 
-    They are written in the order of the schema. A text stands there as it is, so its pattern or length does not bind.
+    They are written in the order of the schema. A text stands there as it is, so its pattern or length does not bind,
+    and neither does what the schema says of the object as a whole, but for `required`. A value ends with the first
+    line that begins with its closing tag.
     """
 
     def reader(self, schema: Schema) -> ArgumentReader:
@@ -103,20 +109,41 @@ class AsTags(ArgumentStyle):
         for place, (name, value) in enumerate(_properties(schema).items()):
             each = f"{rule}_{place}"
             parts.append(each if name in required else f"{each}?")
-            opening, closing = _quoted(f"<parameter={name}>\n"), _quoted("\n</parameter>\n")
+            if ">" in name or "\n" in name:
+                raise RequestError(
+                    f"the argument {name!r:.80} cannot be written in this model's format, where a name ends at '>' "
+                    "and has no line ends. Call it otherwise."
+                )
+            opening, closing = in_lark(f"<parameter={name}>"), in_lark(_CLOSING)
             if not _is_text(value):
                 content = of_schema({**value, **definitions}, is_strict=is_strict)
-                rules.append(f"{each}: {opening} {content} {closing}")
+                rules.append(f'{each}: {opening} "\\n" {content} {closing} "\\n"')
             elif "enum" in value:
-                choices = " | ".join(map(_quoted, value["enum"]))
-                rules.append(f"{each}: {opening} ({choices}) {closing}")
+                choices = [
+                    in_lark(f"\n{choice}") for choice in value["enum"] if _CLOSING not in f"\n{choice}"
+                ]
+                if not choices:
+                    raise RequestError(
+                        f"none of the values of the argument {name!r:.80} can be written in this model's format, whose "
+                        "closing tag they hold. Give others."
+                    )
+                rules.append(f'{each}: {opening} ({" | ".join(choices)}) {closing} "\\n"')
             else:
-                rules += [f"{each}: {opening} {each}_end", f"{each}_end[lazy]: /(.|\\n)*/ {closing}"]
-        return [f"{rule}: {' '.join(parts)} {_quoted('</function>')}", *rules]
+                rules += [
+                    f'{each}: {opening} {each}_end "\\n"',
+                    f"{each}_end[lazy]: /(\\n(.|\\n)*)?/ {closing}",
+                ]
+        return [f"{rule}: {' '.join(parts)} {in_lark('</function>')}", *rules]
+
+
+_CLOSING = "\n</parameter>"
 
 
 class TaggedObject(ArgumentReader):
     r"""Makes JSON of tagged values. What the schema calls text is text; the rest is JSON, or text if it is none.
+
+    A value that begins on a line of its own ends with the first line that begins with the closing tag; one that follows
+    its opening tag in the same line, with the first closing tag.
 
     >>> reader = TaggedObject({"properties": {"도시": {"type": "string"}, "일": {"type": "integer"}}})
     >>> reader.push("\n<parameter=도시>\n서울\n</parameter>\n<parameter=일>\n3\n</para").piece
@@ -125,7 +152,7 @@ class TaggedObject(ArgumentReader):
     Taken(piece=', "일": 3}', end=18)
     """
 
-    _OPENING, _CLOSING, _END = "<parameter=", "</parameter>", "</function>"
+    _OPENING, _END = "<parameter=", "</function>"
 
     def __init__(self, schema: Schema) -> None:
         self._properties = _properties(schema)
@@ -145,13 +172,17 @@ class TaggedObject(ArgumentReader):
                     raise Mismatch
                 return Taken("".join(pieces))
             name, is_named, value = held.removeprefix(self._OPENING).partition(">")
-            value, is_closed, rest = value.partition(self._CLOSING)
+            has_own_line = value.startswith("\n")
+            value, is_closed, rest = value.partition(
+                _CLOSING if has_own_line else _CLOSING.removeprefix("\n")
+            )
             if not is_named or not is_closed:
                 return Taken("".join(pieces))
             if name in self._names:
                 raise Mismatch
             json_name = json.dumps(name, ensure_ascii=False)
-            json_value = self._json(name, value.removeprefix("\n").removesuffix("\n"))
+            value = value.removeprefix("\n") if has_own_line else value.removesuffix("\n")
+            json_value = self._json(name, value)
             pieces.append(f"{', ' if self._names else '{'}{json_name}: {json_value}")
             self._names.append(name)
             self._held = rest
@@ -186,19 +217,14 @@ def of_schema(schema: Schema, *, is_strict: bool) -> str:
 
 
 def _properties(schema: Schema) -> Mapping[str, Any]:
-    properties = schema.get("properties")
-    return properties if isinstance(properties, Mapping) else {}
+    """Of each argument, the schema: `true` says nothing of it, and one that is `false` never stands there."""
+    properties = schema.get("properties", {})
+    return {name: {} if value is True else value for name, value in properties.items() if value is not False}
 
 
-def _is_text(schema: Any) -> bool:
+def _is_text(schema: Schema) -> bool:
     """Whether all values of a schema are strings."""
-    if not isinstance(schema, Mapping):
-        return False
     choices = schema.get("enum")
-    if isinstance(choices, list):
+    if choices is not None:
         return all(isinstance(choice, str) for choice in choices)
     return schema.get("type") == "string"
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)

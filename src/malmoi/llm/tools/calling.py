@@ -7,15 +7,16 @@ Free text ends where the trigger of a call is complete; from there on, only a ca
 its schema goes on. So nothing that a model has begun to call is malformed. Read next: `malmoi/llm/rules.py`.
 """
 
-import json
 from dataclasses import dataclass, replace
 
+from malmoi.llm.grammar import in_lark
 from malmoi.llm.prompt import ChatPrompt
 from malmoi.llm.tools.formats import CallFormat
 from malmoi.llm.tools.offered import Tool
 from malmoi.llm.tools.reader import CallReader
 
 _ANYTHING = r"/(.|\n)*/"
+_SPACE = r"[\s\x1c-\x1f]"  # what Python strips
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,11 @@ class Calling:
     def _free(self) -> str:
         if not self.format.only_at_start:
             return _ANYTHING
-        return rf"{_ANYTHING} & ~/[ \n]*{_regex(self.format.trigger)}(.|\n)*/"
+        return rf"{_ANYTHING} & ~/{_SPACE}*{_regex(self.format.trigger)}(.|\n)*/"
 
 
 def _text(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False) if text else ""
+    return in_lark(text) if text else ""
 
 
 def _regex(text: str) -> str:

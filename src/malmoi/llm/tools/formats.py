@@ -28,6 +28,7 @@ class CallFormat:
         only_at_start: a message is calls or text.
         is_single: its template takes one call in a message.
         id_length: how long the ids of calls are in its template; 0: as long as they like.
+        passed_over: a mark that a model may write besides, and that is read and dropped.
     """
 
     trigger: str
@@ -44,11 +45,12 @@ class CallFormat:
     only_at_start: bool = False
     is_single: bool = False
     id_length: int = 0
+    passed_over: str = ""
 
     @property
-    def written(self) -> str:
-        """All that it writes itself, which names its control tokens."""
-        return "".join((self.opening, self.middle, self.closing, self.between, self.ending, "[CALL_ID]"))
+    def written(self) -> tuple[str, ...]:
+        """All that stands around names and arguments, its control tokens among it."""
+        return self.opening, self.middle, self.closing, self.between, self.ending, self.passed_over
 
 
 def _json_head(arguments: str) -> Pattern:
@@ -108,6 +110,7 @@ MISTRAL = CallFormat(
     head=(SPACE, NAME, ("[CALL_ID]", WORD), "[ARGS]", SPACE),
     tail=(),
     id_length=9,
+    passed_over="[CALL_ID]",
 )
 
 LLAMA = CallFormat(

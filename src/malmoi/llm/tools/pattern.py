@@ -1,10 +1,11 @@
 """What stands around the arguments of a call, matched while its text is still coming.
 
-A pattern is a sequence of parts: a text that must be there; `SPACE`, any white space or none; `NAME`, the name of a
+A pattern is a sequence of parts: a text that must be there; `SPACE`, at most 64 white spaces; `NAME`, the name of a
 tool; `WORD`, another word; a pattern, which may be missing as a whole. Regular expressions of the standard library do
 not say whether a text may still become a match. Used by `reader.py`.
 """
 
+import re
 from enum import Enum
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ class Part(Enum):
 
 
 SPACE, NAME, WORD = Part.SPACE, Part.NAME, Part.WORD
+
+_SPACES = re.compile(r"\s{0,64}")  # a text of nothing else is no call, and not looked at forever
 
 Pattern = tuple["str | Part | Pattern", ...]
 
@@ -52,8 +55,9 @@ def follow(pattern: Pattern, text: str, start: int = 0) -> Match:
     at, name = start, ""
     for part in pattern:
         if part is SPACE:
-            while at < len(text) and text[at].isspace():
-                at += 1
+            spaces = _SPACES.match(text, at)
+            assert spaces is not None, "none will do"
+            at = spaces.end()
         elif part is NAME or part is WORD:
             word = NAMES.match(text, at)
             if word is None and at < len(text):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from malmoi.llm.completion import CallDelta
+from malmoi.llm.stop import num_begun
 from malmoi.llm.tools.arguments import Schema, arguments_of
 from malmoi.llm.tools.formats import CallFormat
 from malmoi.llm.tools.pattern import Incomplete, Mismatch, follow
@@ -67,6 +68,7 @@ class CallReader:
         self._argument_reader = calls.arguments.reader({})
         self._untold: list[CallDelta] = []
         self.num_calls = 0
+        self._place = 0  # of the call that is read
         self._is_in_list = self._is_behind_call = self._has_text = False
         self.is_over = False
 
@@ -146,7 +148,7 @@ class CallReader:
         self._take(found.end)
         self._state, self._arguments = "arguments", []
         self._argument_reader = self._format.arguments.reader(self._tools[found.name])
-        self._untold = [CallDelta(self.num_calls, f"call_{secrets.token_hex(12)}", found.name)]
+        self._untold = [CallDelta(self._place, f"call_{secrets.token_hex(12)}", found.name)]
         return Said("", self._told() if self._is_certain else ())
 
     def _read_arguments(self) -> Said:
@@ -156,7 +158,7 @@ class CallReader:
         self._take(end)
         if piece:
             self._arguments.append(piece)
-            self._untold.append(CallDelta(self.num_calls, arguments=piece))
+            self._untold.append(CallDelta(self._place, arguments=piece))
         if end is not None:
             self._state = "tail"
             if not self._is_certain and not self._is_object():
@@ -165,7 +167,8 @@ class CallReader:
 
     def _read_tail(self) -> Said:
         self._take(follow(self._format.tail, self._held).end)
-        self._raw, self._num_lead, self.num_calls = "", 0, self.num_calls + 1
+        self._raw, self._num_lead = "", 0
+        self.num_calls, self._place = self.num_calls + 1, self._place + 1
         self._is_behind_call, self._is_in_list = True, self._format.next_head is not None
         self._state = "next" if self._is_in_list else "text"
         self.is_over = not self._is_parallel
@@ -184,7 +187,11 @@ class CallReader:
         return Said()
 
     def _give_up(self) -> Said:
-        """It is no call: what of it is text for sure, to look for calls behind it."""
+        """It is no call: what of it is text for sure, to look for calls behind it.
+
+        If it was told already, for the text did not follow the grammar, it stays cut off, and its place is its own.
+        """
+        self._place += self._state in ("arguments", "tail") and self._is_certain
         text, self._held = self._raw[: self._num_lead], self._raw[self._num_lead :] + self._held
         self._raw, self._untold, self._state = "", [], "text"
         self._is_in_list = False
@@ -202,9 +209,3 @@ class CallReader:
     def _told(self) -> tuple[CallDelta, ...]:
         told, self._untold = tuple(self._untold), []
         return told
-
-
-def num_begun(text: str, mark: str) -> int:
-    """The length of the longest end of `text` that a mark begins with, short of the whole."""
-    lengths = range(min(len(text), len(mark) - 1), 0, -1)
-    return next((length for length in lengths if text.endswith(mark[:length])), 0)

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from malmoi.server.bodies import Body
 from malmoi.server.thinking import EFFORT
-from malmoi.server.tools import NO_ARGUMENTS
+from malmoi.server.tools import NO_ARGUMENTS, STRICT
 
 Content = str | list[dict[str, Any]]
 """Text, or blocks of it, of images, of calls and their results, and of thoughts."""
@@ -34,7 +34,7 @@ class AnthropicTool(Body):
     name: str = Field(description="What it is called.")
     description: str = Field("", description="What it does, for the model.")
     input_schema: dict[str, Any] = Field(NO_ARGUMENTS, description="What it takes, as a JSON schema.")
-    strict: bool = Field(True, description="Always so here: arguments are kept to the schema.")
+    strict: bool = Field(False, description=STRICT)
     eager_input_streaming: bool = Field(
         True, description="Always so here: arguments come as they are written."
     )

@@ -14,6 +14,7 @@ from malmoi.llm import Completion
 from malmoi.llm.answer import Delta
 from malmoi.llm.completion import FinishedBy
 from malmoi.server.answered import Told, choice_of
+from malmoi.server.anthropic.bodies import MessagesBody
 from malmoi.server.catalogue.writer import Chosen, Steps
 from malmoi.server.dialect import anthropic_error
 from malmoi.server.sse import Item
@@ -31,17 +32,18 @@ class AnthropicEvents(NamedEvents):
 
 
 class Said(Told):
-    """An answer as a message, or as the events that make one."""
+    """An answer to a body as a message, or as the events that make one."""
 
     wire = AnthropicEvents()
 
-    def __init__(self, chosen: Chosen, asked: str) -> None:
+    def __init__(self, chosen: Chosen, body: MessagesBody) -> None:
+        self._names_stop = bool(body.stop_sequences)
         self._head = {
             "id": f"msg_{uuid.uuid4().hex}",
             "type": "message",
             "role": "assistant",
             "model": chosen.name,
-            **choice_of(chosen, asked),
+            **choice_of(chosen, body.model),
         }
 
     def whole(self, completion: Completion) -> dict[str, Any]:
@@ -51,7 +53,7 @@ class Said(Told):
         if completion.text:
             blocks.append(_text(completion.text))
         blocks += [_call(call.id, call.name, arguments_of(call)) for call in completion.tool_calls]
-        return {**self._head, "content": blocks, **_ending(completion), "usage": _usage(completion)}
+        return {**self._head, "content": blocks, **self._ending(completion), "usage": _usage(completion)}
 
     async def events(self, steps: Steps) -> AsyncGenerator[Item, None]:
         """None when the request is accepted. How many tokens the prompt has is told at the end, as all of the usage."""
@@ -66,11 +68,17 @@ class Said(Told):
                 if isinstance(step, Completion):
                     for event in blocks.closed():
                         yield event
-                    yield {"type": "message_delta", "delta": _ending(step), "usage": _usage(step)}
+                    yield {"type": "message_delta", "delta": self._ending(step), "usage": _usage(step)}
                     yield {"type": "message_stop"}
                     return
                 for event in blocks.added(step[0]):
                     yield event
+
+    def _ending(self, completion: Completion) -> dict[str, Any]:
+        """Why it has ended. A text that the model's own files end it before is no stop sequence of the client's."""
+        if completion.stop is not None and self._names_stop:
+            return {"stop_reason": "stop_sequence", "stop_sequence": completion.stop}
+        return {"stop_reason": _REASONS[completion.finish_reason], "stop_sequence": None}
 
 
 class Blocks:
@@ -107,12 +115,6 @@ class Blocks:
 
     def _delta(self, **delta: str) -> dict[str, Any]:
         return {"type": "content_block_delta", "index": self._index, "delta": delta}
-
-
-def _ending(completion: Completion) -> dict[str, Any]:
-    if completion.stop is not None:
-        return {"stop_reason": "stop_sequence", "stop_sequence": completion.stop}
-    return {"stop_reason": _REASONS[completion.finish_reason], "stop_sequence": None}
 
 
 def _usage(completion: Completion) -> dict[str, int]:

@@ -33,7 +33,7 @@ def routes(catalogue: Catalogue) -> APIRouter:
         chosen = await catalogue.choose(body.model, prompt, request.headers)
         prompt = with_thinking(prompt, wish_of(body), chosen.writer)
         steps = chosen.writer.answer(prompt, params_of(body, chosen.writer.default_params))
-        return await respond(request, steps, Said(chosen, body.model), chosen, is_stream=body.stream)
+        return await respond(request, steps, Said(chosen, body), chosen, is_stream=body.stream)
 
     @router.post("/v1/messages/count_tokens")
     async def count_tokens(body: CountTokensBody, request: Request) -> dict[str, int]:
@@ -51,4 +51,6 @@ def params_of(body: MessagesBody, defaults: SamplingParams) -> SamplingParams:
     given: dict[str, Any] = {name: getattr(body, name) for name in names if name in body.model_fields_set}
     if body.output_config is not None and body.output_config.format is not None:
         given["json_schema"] = body.output_config.format.schema_
-    return replace(defaults, **given, stop=(*defaults.stop, *body.stop_sequences))
+    if body.stop_sequences:
+        given["stop"] = tuple(body.stop_sequences)
+    return replace(defaults, **given)

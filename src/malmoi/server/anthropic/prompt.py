@@ -18,6 +18,8 @@ from malmoi.server.tools import function, with_tools
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 _OF_RESULTS = {"content", "is_error"}
 """What a result may say beside whose it is."""
+_DIRECT = {"type": "direct"}
+"""The caller of a call that the model itself has made."""
 
 
 def prompt_of(body: CountTokensBody) -> ChatPrompt:
@@ -29,7 +31,9 @@ def prompt_of(body: CountTokensBody) -> ChatPrompt:
         messages=[*system, *(said for one in body.messages for said in _messages(one))],
         is_continued=body.messages[-1].role == "assistant",
     )
-    tools = [function(one.name, one.description, one.input_schema) for one in body.tools]
+    tools = [
+        function(one.name, one.description, one.input_schema, is_strict=one.strict) for one in body.tools
+    ]
     if body.tool_choice is None:
         return with_tools(prompt, tools)
     choice = _CHOICES.get(body.tool_choice.type, body.tool_choice.name)
@@ -70,13 +74,18 @@ def _messages(message: AnthropicMessage) -> Iterator[dict[str, Any]]:
     elif message.role == "assistant":
         yield _of_assistant(message.content)
     else:
-        said = []
+        said: list[dict[str, Any]] = []
         for block in map(_without_hint, message.content):
             match block:
                 case {"type": "tool_result", "tool_use_id": str(id), **more} if not more.keys() - _OF_RESULTS:
                     content = more.get("content") or ""
                     if not isinstance(content, str | list):
                         raise _unknown(block)
+                    if said:
+                        raise ServerError(
+                            "results of tools come before what else a message says. Send tool_result first.",
+                            param="messages",
+                        )
                     yield {
                         "role": "tool",
                         "tool_call_id": id,
@@ -92,9 +101,11 @@ def _of_assistant(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     thoughts, said, calls = [], [], []
     for block in map(_without_hint, blocks):
         match block:
-            case {"type": "thinking", "thinking": str(thought)}:
+            case {"type": "thinking", "thinking": str(thought), **more} if not more.keys() - {"signature"}:
                 thoughts.append(thought)
-            case {"type": "tool_use", "id": str(id), "name": str(name), "input": dict(given)}:
+            case {"type": "tool_use", "id": str(id), "name": str(name), "input": dict(given), **more} if (
+                more in ({}, {"caller": _DIRECT})
+            ):
                 told = {"name": name, "arguments": json.dumps(given, ensure_ascii=False)}
                 calls.append({"id": id, "type": "function", "function": told})
             case _:
@@ -124,24 +135,34 @@ def _result(content: Content, is_error: object) -> Content:
 
 
 def _without_hint(block: Mapping[str, Any]) -> dict[str, Any]:
-    """The block without a mark of where a cache may end: beginnings are found here wherever they end."""
-    return {key: value for key, value in block.items() if key != "cache_control"}
+    """The block without what is null, and without a mark of where a cache may end.
+
+    Beginnings are found here wherever they end.
+    """
+    return {key: value for key, value in block.items() if key != "cache_control" and value is not None}
 
 
 def _part(block: Mapping[str, Any]) -> dict[str, Any]:
     match block:
-        case {"type": "text", "text": str(text), **more} if not more.get("citations"):
+        case {"type": "text", "text": str(text), **more} if more in ({}, {"citations": []}):
             return {"type": "text", "text": text}
-        case {"type": "image", "source": {"type": "base64", "media_type": str(kind), "data": str(data)}}:
-            return {"type": "image", "image": f"data:{kind};base64,{data}"}
-        case {"type": "image", "source": {"type": "url", "url": str(url)}}:
-            return {"type": "image", "image": url}
+        case {"type": "image", "source": dict(source), **more} if not more:
+            return {"type": "image", "image": _image(source, block)}
+    raise _unknown(block)
+
+
+def _image(source: Mapping[str, Any], block: Mapping[str, Any]) -> str:
+    match source:
+        case {"type": "base64", "media_type": str(kind), "data": str(data), **more} if not more:
+            return f"data:{kind};base64,{data}"
+        case {"type": "url", "url": str(url), **more} if not more:
+            return url
     raise _unknown(block)
 
 
 def _unknown(block: Mapping[str, Any]) -> ServerError:
     return ServerError(
-        f"a block of the type {block.get('type')!r:.40} is not read here. Send text, an image, tool_use and thinking "
-        "as you got them, or tool_result.",
+        f"a block of the type {block.get('type')!r:.40} with the keys {', '.join(sorted(block)):.80} is not "
+        "read here. Send text, an image, tool_use and thinking as you got them, or tool_result.",
         param="messages",
     )

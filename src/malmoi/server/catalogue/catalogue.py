@@ -158,5 +158,5 @@ def _of_other_work(name: str, serving: Serving) -> ServerError:
         case MeasuredLLM():
             work = "writes text. Ask /v1/chat/completions"
         case _:
-            work = "runs on another machine, which is asked for text alone. Ask /v1/chat/completions"
+            work = "runs on another machine, which is not asked for this. Ask /v1/chat/completions or /v1/embeddings"
     return ServerError(f"the model {name!r} {work}.", param="model")

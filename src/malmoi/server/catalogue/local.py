@@ -28,6 +28,8 @@ from malmoi.server.errors import ServerError
 
 ALWAYS = math.inf
 """To keep a model so long is to let it never leave, once it is there."""
+MOST_SECONDS = 10 * 365 * 24 * 3600.0
+"""To keep a model longer than these ten years is `ALWAYS`: neither clocks nor calendars go on for ever."""
 
 _log = logging.getLogger("malmoi.server")
 
@@ -68,8 +70,9 @@ class LocalModel(Entry, Tenant):
         self.room = Room()
         self.there: Loaded | None = None
         self.loaded_at: float | None = None
-        self.is_staying = keep == ALWAYS
-        self._load, self._estimate, self._keep, self._configured = load, estimate, keep, keep
+        self._keep = self._configured = None if keep is None else _bounded(keep)
+        self.is_staying = self._keep == ALWAYS
+        self._load, self._estimate = load, estimate
         self._serving: LocalServing | None = None
         self._loading: asyncio.Task[None] | None = None
         self._idle: asyncio.TimerHandle | None = None
@@ -111,8 +114,13 @@ class LocalModel(Entry, Tenant):
         return time.time() + self._idle.when() - asyncio.get_running_loop().time()
 
     def keep(self, seconds: float | None) -> None:
-        """Stay for so many seconds when nobody uses it; less than 0: until its place is needed; None: as configured."""
-        self._keep = self._configured if seconds is None else seconds
+        """Stay for so many seconds when nobody uses it; less than 0: until its place is needed; None: as configured.
+
+        One that its owner keeps always stays, whatever a request says.
+        """
+        if self.is_staying:
+            return
+        self._keep = self._configured if seconds is None else _bounded(seconds)
         if self.is_movable:
             self._wait_for_nobody()
 
@@ -149,7 +157,7 @@ class LocalModel(Entry, Tenant):
         try:
             if self._serving is None:
                 if self._loading is None:
-                    self._loading = asyncio.create_task(self._bring())
+                    self._loading = asyncio.create_task(self._bring(end))
                     self._loading.add_done_callback(self._brought)
                 await asyncio.shield(self._loading)
             assert self._serving is not None, "it has been brought"
@@ -165,11 +173,14 @@ class LocalModel(Entry, Tenant):
             self._wait_for_nobody()
         self.room.tell()
 
-    async def _bring(self) -> None:
+    async def _bring(self, end: float) -> None:
         try:
             num_bytes = 0 if self.room.limit is None else await asyncio.to_thread(self._estimate, self.path)
-            await self.room.enter(self, num_bytes)
+            await self.room.enter(self, num_bytes, end)
             loaded = await asyncio.to_thread(self._load, self.path)
+            if isinstance(loaded, LLM):
+                self.measures = self.measures or Measures()
+            serving, num_bytes = served(loaded, self.measures), bytes_of(loaded)
         except ServerError as error:
             self.room.forget(self)
             if error.code == TOO_LARGE:
@@ -189,10 +200,8 @@ class LocalModel(Entry, Tenant):
             raise self._error() from error
         self._failure = None
         self.num_loads += 1
-        if isinstance(loaded, LLM):
-            self.measures = self.measures or Measures()
-        self.there, self._serving, self.kind = loaded, served(loaded, self.measures), kind_of(loaded)
-        self.num_bytes, self.loaded_at = bytes_of(loaded), time.time()
+        self.there, self._serving, self.kind = loaded, serving, kind_of(loaded)
+        self.num_bytes, self.loaded_at = num_bytes, time.time()
         self.last_used = asyncio.get_running_loop().time()
 
     def _brought(self, task: asyncio.Task[None]) -> None:
@@ -216,6 +225,8 @@ class LocalModel(Entry, Tenant):
 
     def _left(self, task: asyncio.Task[None]) -> None:
         self._leaving = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("the model %r has left, but not in order", self.name, exc_info=error)
         self.room.tell()
 
     def _no_timer(self) -> None:
@@ -227,3 +238,7 @@ class LocalModel(Entry, Tenant):
         assert self._failure is not None, "the last try was in vain"
         message, code = self._failure
         return ServerError(message, status=503, code=code)
+
+
+def _bounded(seconds: float) -> float:
+    return ALWAYS if seconds > MOST_SECONDS else seconds

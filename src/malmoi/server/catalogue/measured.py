@@ -11,11 +11,13 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from itertools import pairwise
 from types import MappingProxyType
+from typing import get_args
 
 from malmoi.engine import SamplingParams
 from malmoi.llm import LLM, AsyncLLM, Completion
 from malmoi.llm.abilities import Abilities
 from malmoi.llm.answer import Delta
+from malmoi.llm.completion import FinishedBy
 from malmoi.llm.media import Media
 from malmoi.llm.prompt import Prompt
 from malmoi.server.catalogue.writer import Steps, Writer
@@ -57,7 +59,7 @@ class Measures:
         whole: seconds from a request to its last token.
     """
 
-    ENDINGS = ("stop", "length", "refused", "failed", "cancelled")
+    ENDINGS = (*get_args(FinishedBy), "refused", "failed", "cancelled")
 
     def __init__(self) -> None:
         self.endings: Counter[str] = Counter()

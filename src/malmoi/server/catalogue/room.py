@@ -64,13 +64,12 @@ class Room:
         """Of all that are there, or on their way in."""
         return sum(tenant.num_bytes for tenant in self._tenants)
 
-    async def enter(self, tenant: Tenant, num_bytes: int) -> None:
-        """Give `tenant` a place of so many bytes; others leave for it (mutates them).
+    async def enter(self, tenant: Tenant, num_bytes: int, end: float) -> None:
+        """Give `tenant` a place of so many bytes; others leave for it (mutates them). `end` is by the loop's clock.
 
         Raises ServerError (503) if it could never have that much, or did not get it in time.
         """
         self._check(tenant, num_bytes)
-        end = self.end_of_patience()
         try:
             async with asyncio.timeout_at(end):
                 await self._turn.acquire()

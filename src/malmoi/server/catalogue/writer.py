@@ -1,6 +1,6 @@
 """What the endpoints know of a model that writes text, wherever it runs: `Writer`.
 
-    catalogue.choose -> Chosen: a name, a WRITER, why -> deltas -> chat.py, responses.py, anthropic.py, ollama.py ...
+    catalogue.choose -> Chosen: a name, a WRITER, why -> deltas -> openai/, anthropic/, ollama/
 
 Place in the flow: the catalogue has one for each model, `measured.py` those of this process. Read next: `catalogue.py`.
 """

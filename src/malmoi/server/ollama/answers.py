@@ -7,14 +7,17 @@ An answer comes in lines unless the body says otherwise, the last with counts an
 """
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
+from torch import Tensor
 
 from malmoi.llm.prompt import ChatPrompt, Prompt
 from malmoi.server.answered import choice_of, headers_of, respond, special_ids
 from malmoi.server.catalogue.catalogue import Catalogue
+from malmoi.server.catalogue.upstream import Upstream
 from malmoi.server.ollama.bodies import (
     AnswerBody,
     OllamaChatBody,
@@ -47,11 +50,12 @@ def routes(catalogue: Catalogue) -> APIRouter:
     @router.post("/api/embed")
     async def embed(body: OllamaEmbedBody, request: Request) -> dict[str, Any]:
         """A vector of each text."""
+        seconds = _seconds(body.keep_alive)
         begin = time.perf_counter()
         vectors, num_tokens = await while_connected(
             request, vectors_of(catalogue, body.model, body.input, dimensions=body.dimensions)
         )
-        _keep(catalogue, body.model, body.keep_alive)
+        catalogue.keep(body.model, seconds)
         return {
             "model": body.model,
             "embeddings": [vector.tolist() for vector in vectors],
@@ -62,14 +66,16 @@ def routes(catalogue: Catalogue) -> APIRouter:
     @router.post("/api/embeddings")
     async def embed_one(body: OllamaEmbeddingsBody, request: Request) -> dict[str, Any]:
         """The vector of a text: the older form of /api/embed."""
-        await catalogue.encoder(body.model)
-        _keep(catalogue, body.model, body.keep_alive)
-        if not body.prompt:
-            return {"embedding": []}
-        vectors, _ = await while_connected(
-            request, vectors_of(catalogue, body.model, body.prompt, dimensions=None)
-        )
-        return {"embedding": vectors[0].tolist()}
+        seconds = _seconds(body.keep_alive)
+        vectors: Sequence[Tensor] = []
+        if body.prompt:
+            vectors, _ = await while_connected(
+                request, vectors_of(catalogue, body.model, body.prompt, dimensions=None)
+            )
+        elif not isinstance(catalogue.entry(body.model), Upstream):
+            await catalogue.encoder(body.model)
+        catalogue.keep(body.model, seconds)
+        return {"embedding": vectors[0].tolist() if vectors else []}
 
     return router
 
@@ -77,20 +83,25 @@ def routes(catalogue: Catalogue) -> APIRouter:
 async def _answer(
     catalogue: Catalogue, request: Request, body: AnswerBody, prompt: Prompt | None, kind: type[OllamaTold]
 ) -> Response:
-    if prompt is None and body.keep_alive is not None and seconds_of(body.keep_alive) == 0:
-        _keep(catalogue, body.model, 0)  # without a load only to end it
+    seconds = _seconds(body.keep_alive)
+    if prompt is None and seconds == 0:
+        catalogue.keep(body.model, 0)  # without a load only to end it
         return JSONResponse(kind(catalogue.name(body.model), {}).nothing("unload"))
     chosen = await catalogue.choose(body.model, prompt or "", request.headers)
-    _keep(catalogue, chosen.name, body.keep_alive)
     told = kind(chosen.name, choice_of(chosen, body.model), special_ids(chosen.writer))
     params = params_of(body, chosen.writer.default_params)
+    response: Response
     if prompt is None:
-        return JSONResponse(told.nothing("load"), headers=headers_of(chosen))
-    if isinstance(prompt, ChatPrompt):
-        prompt = with_thinking(prompt, wish_of(body), chosen.writer)
-    return await respond(request, chosen.writer.answer(prompt, params), told, chosen, is_stream=body.stream)
+        response = JSONResponse(told.nothing("load"), headers=headers_of(chosen))
+    else:
+        if isinstance(prompt, ChatPrompt):
+            prompt = with_thinking(prompt, wish_of(body), chosen.writer)
+        steps = chosen.writer.answer(prompt, params)
+        response = await respond(request, steps, told, chosen, is_stream=body.stream)
+    catalogue.keep(chosen.name, seconds)  # last: what is refused changes nothing
+    return response
 
 
-def _keep(catalogue: Catalogue, name: str, keep_alive: float | str | None) -> None:
-    """Let the model stay as long as the body says, or as configured. Raises ServerError for what is no time."""
-    catalogue.keep(name, None if keep_alive is None else seconds_of(keep_alive))
+def _seconds(keep_alive: float | str | None) -> float | None:
+    """How long the model is to stay; None: as configured. Raises ServerError for what is no time."""
+    return None if keep_alive is None else seconds_of(keep_alive)

@@ -3,13 +3,30 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from malmoi.server.bodies import Body
 from malmoi.server.tools import Tool
 
 _ONE_MACHINE = "malmoi serve decides it for all requests."
 _KEEP = "How long the model stays when nobody uses it: seconds, a time such as 5m, or -1 for ever."
+
+
+class GoBody(Body):
+    """A body of which Ollama's own clients, written in Go, send some names empty when they say nothing: `EMPTY`.
+
+    >>> OllamaGenerateBody.model_validate({"model": "default", "suffix": "", "template": ""}).suffix is None
+    True
+    """
+
+    EMPTY: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {name: value for name, value in given.items() if name not in cls.EMPTY or value != ""}
 
 
 class OllamaOptions(Body):
@@ -50,8 +67,10 @@ class OllamaOptions(Body):
     presence_penalty: float | None = Field(None, description="-2 to 2, once for a token that occurred.")
 
 
-class AnswerBody(Body):
+class AnswerBody(GoBody):
     """What /api/chat and /api/generate have in common."""
+
+    EMPTY = frozenset({"format"})
 
     model: str = Field(description="A name of /api/tags.")
     stream: bool = Field(True, description="Send the answer as it comes, a line of JSON a piece.")
@@ -112,6 +131,8 @@ class OllamaChatBody(AnswerBody):
 class OllamaGenerateBody(AnswerBody):
     """The body of /api/generate."""
 
+    EMPTY = AnswerBody.EMPTY | {"suffix", "system", "template"}
+
     REFUSED: ClassVar[Mapping[str, str]] = {
         "template": "a model has one chat format. Send `raw` and a prompt as it is to be read.",
         "context": "send the conversation to /api/chat; its beginning is not computed again.",
@@ -152,8 +173,14 @@ class OllamaEmbeddingsBody(Body):
     keep_alive: float | str | None = Field(None, description=_KEEP)
 
 
-class OllamaShowBody(Body):
+class OllamaShowBody(GoBody):
     """The body of /api/show."""
 
-    model: str = Field(description="A name of /api/tags.")
+    EMPTY = frozenset({"model", "name", "system", "template"})
+    REFUSED: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("system", "template", "options"), "a model is shown as it is."
+    )
+
+    model: str = Field("", description="A name of /api/tags.")
+    name: str = Field("", description="The older name of `model`.")
     verbose: Literal[False] = Field(False, description="There is no more to say.")

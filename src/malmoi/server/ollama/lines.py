@@ -12,7 +12,7 @@ from typing import Any
 
 from malmoi.llm import Completion, TokenLogprob
 from malmoi.llm.completion import ToolCall
-from malmoi.server.answered import Told, piece
+from malmoi.server.answered import Told, piece, text_bytes
 from malmoi.server.catalogue.writer import Steps
 from malmoi.server.dialect import ollama_error
 from malmoi.server.sse import Item
@@ -77,13 +77,14 @@ class OllamaTold(Told):
         return {**self._head, "created_at": datetime.now(UTC).isoformat(), **said, **more}
 
     def _logprob(self, token: TokenLogprob) -> dict[str, Any]:
-        """A token. A special one has no bytes, so that those of all make up the text."""
-        has_text = token.token not in self._special_ids
+        """A token, and the likeliest beside it."""
+        return {**self._token(token), "top_logprobs": list(map(self._token, token.top))}
+
+    def _token(self, token: TokenLogprob) -> dict[str, Any]:
         return {
             "token": piece(token),
             "logprob": token.logprob,
-            "bytes": list(token.bytes) if has_text else [],
-            "top_logprobs": [{"token": piece(one), "logprob": one.logprob} for one in token.top],
+            "bytes": text_bytes(token, self._special_ids),
         }
 
     def _ending(self, completion: Completion) -> dict[str, Any]:

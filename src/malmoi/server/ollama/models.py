@@ -1,7 +1,7 @@
 """`/api/tags`, `/api/ps`, `/api/show`, `/api/version`: which models there are, as Ollama's clients read it.
 
 What would fetch, make or delete models is refused: the server has those that it was started with. Read next:
-`models.py`, the same in OpenAI's form.
+`server/models.py`, the same in OpenAI's form.
 """
 
 import hashlib
@@ -30,6 +30,9 @@ _OF_A_STORE = {
     "/api/delete": "DELETE",
 }
 
+_OF_A_KIND = {"writes": "completion", "reads": "embedding", "hears": "audio"}
+"""What a model that has left can do at least."""
+
 
 def routes(catalogue: Catalogue) -> APIRouter:
     """The endpoints over `catalogue`."""
@@ -53,13 +56,19 @@ def routes(catalogue: Catalogue) -> APIRouter:
 
     @router.post("/api/show")
     async def show(body: OllamaShowBody) -> dict[str, Any]:
-        """What a model is."""
-        entry = catalogue.entry(body.model)
+        """What a model is, as far as that is known: to be shown loads none."""
+        if (not body.model and not body.name) or (body.model and body.name and body.model != body.name):
+            raise ServerError(
+                "model is the name of a model, and name its older form. Give one.", param="model"
+            )
+        entry = catalogue.entry(body.model or body.name)
         if not isinstance(entry, LocalModel):
             length = entry.described().get("context_length")
             info = {"general.architecture": entry.kind, f"{entry.kind}.context_length": length}
             return {"details": {"family": entry.kind}, "model_info": info, "capabilities": ["completion"]}
-        loaded = await catalogue.model(body.model)
+        if (loaded := entry.there) is None:
+            can = [_OF_A_KIND[entry.kind]] if entry.kind else []
+            return {"details": {}, "model_info": {}, "capabilities": can}
         family = _family(loaded)
         info = {
             "general.architecture": family,
@@ -134,5 +143,3 @@ def _details(loaded: Loaded) -> dict[str, Any]:
 
 def _family(loaded: Loaded) -> str:
     return family_of(loaded.model.config).model_type
-
-

@@ -15,12 +15,11 @@ from fastapi.responses import Response
 from malmoi.llm import Completion, TokenLogprob
 from malmoi.llm.answer import Delta
 from malmoi.llm.completion import CallDelta
-from malmoi.server.answered import message_of, piece, respond, special_ids
+from malmoi.server.answered import message_of, piece, respond, special_ids, text_bytes
 from malmoi.server.catalogue.catalogue import Catalogue
 from malmoi.server.openai.chat_bodies import ChatBody
-from malmoi.server.openai.chat_prompt import prompt_of, wish_of
+from malmoi.server.openai.chat_prompt import params_of, prompt_of, wish_of
 from malmoi.server.openai.form import Form, OpenAIAnswer
-from malmoi.server.sampling import params_of
 from malmoi.server.strict_json import StrictRoute
 from malmoi.server.thinking import with_thinking
 
@@ -107,12 +106,11 @@ class ChatForm(Form):
         return {"content": [{**said(token), "top_logprobs": list(map(said, token.top))} for token in tokens]}
 
     def _said(self, token: TokenLogprob) -> dict[str, Any]:
-        """A token. A special one has no bytes, so that those of all make up the text."""
-        has_text = token.bytes and token.token not in self._special_ids
+        """A token."""
         return {
             "token": piece(token),
             "logprob": token.logprob,
-            "bytes": list(token.bytes) if has_text else None,
+            "bytes": text_bytes(token, self._special_ids) or None,
             "id": token.token,
             "probability": token.probability,
         }

@@ -1,17 +1,21 @@
-"""A chat's body as what a model is asked: `prompt_of` and `wish_of`.
+"""A chat's body as what a model is asked: `prompt_of`, `wish_of` and `params_of`.
 
     messages, tools, prefix -> PROMPT OF -> ChatPrompt     reasoning_effort, ... -> WISH OF -> thinking.py
+    temperature, logprobs, response_format, ...  -> PARAMS OF -> SamplingParams
 
 Chat formats pass over what they do not know, so every key of a message is looked at here. Place in the flow: `chat.py`
-and `render.py` read their bodies with it. Read next: `malmoi/llm/prompt.py`.
+and `server/render.py` read their bodies with it. Read next: `malmoi/llm/prompt.py`.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from malmoi.engine import SamplingParams
 from malmoi.llm.prompt import ChatPrompt
+from malmoi.server import sampling
 from malmoi.server.errors import ServerError
 from malmoi.server.openai.chat_bodies import AllowedTools, ChatBody, Named, NamedTool
+from malmoi.server.sampling import form_of, likelihoods
 from malmoi.server.thinking import Wish
 from malmoi.server.tools import function, functions, with_tools
 
@@ -33,7 +37,12 @@ def prompt_of(body: ChatBody) -> ChatPrompt:
     >>> prompt.is_continued, prompt.messages[-1]
     (True, {'role': 'assistant', 'content': '네'})
     """
-    is_continued = _is_continued(body)
+    is_continued = is_gone_on_with(body.messages, is_asked=body.continue_final_message)
+    if body.add_generation_prompt is not None and body.add_generation_prompt == is_continued:
+        raise ServerError(
+            "add_generation_prompt opens a new message, continue_final_message goes on with the last one. Give one.",
+            param="add_generation_prompt",
+        )
     prompt = ChatPrompt(
         messages=messages_of(body.messages), is_continued=is_continued, beginning=tuple(body.beginning)
     )
@@ -75,6 +84,24 @@ def wish_of(body: ChatBody) -> Wish | None:
     return None if switch is None else Wish(param="chat_template_kwargs", thinks=switch)
 
 
+def params_of(body: ChatBody, defaults: SamplingParams) -> SamplingParams:
+    """What the body asks for, as `sampling.params_of` with what only chats have, and raises as it does.
+
+    >>> params_of(ChatBody(messages=[], logprobs=True, max_completion_tokens=5), SamplingParams()).max_tokens
+    5
+    """
+    given = likelihoods(body.top_logprobs, is_asked=body.logprobs)
+    if body.max_completion_tokens is not None:
+        if body.max_tokens is not None:
+            raise ServerError(
+                "max_tokens and max_completion_tokens are one parameter. Give one.", param="max_tokens"
+            )
+        given["max_tokens"] = body.max_completion_tokens
+    if (form := body.response_format) is not None:
+        given |= form_of(form.type, None if form.json_schema is None else form.json_schema.schema_)
+    return sampling.params_of(body, defaults, **given)
+
+
 def messages_of(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The messages as chat formats read them. Raises ServerError for a key that nobody reads."""
     return [_message(index, message) for index, message in enumerate(messages)]
@@ -90,14 +117,25 @@ def _message(index: int, message: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(given.pop("prefix", False), bool):
         raise ServerError(f"prefix of message {index} is neither true nor false. Give one.", param="messages")
     if "refusal" in given:  # what OpenAI's models say where they will not answer
-        given.setdefault("content", given.pop("refusal"))
+        if given.get("content"):
+            raise _both(index, "content", "refusal")
+        given["content"] = given.pop("refusal")
     if "function_call" in given:  # the older form of a call
+        if "tool_calls" in given:
+            raise _both(index, "tool_calls", "function_call")
         given["tool_calls"] = [{"id": "", "type": "function", "function": given.pop("function_call")}]
     if "tool_calls" in given:
         _check_calls(index, given["tool_calls"])
     if isinstance(role := given.get("role"), str):
         given["role"] = _ROLES.get(role, role)
     return given
+
+
+def _both(index: int, one: str, other: str) -> ServerError:
+    return ServerError(
+        f"message {index} has both {one} and {other}, and one of them would be lost. Give one.",
+        param="messages",
+    )
 
 
 def _check_calls(index: int, calls: object) -> None:
@@ -112,22 +150,23 @@ def _check_calls(index: int, calls: object) -> None:
         )
 
 
-def _is_continued(body: ChatBody) -> bool:
-    """Whether the last message is gone on with, as either of two ways says it."""
-    *others, last = body.messages or [{}]
+def is_gone_on_with(messages: Sequence[dict[str, Any]], *, is_asked: bool) -> bool:
+    """Whether the last message is gone on with: its `prefix` says so, or the body has asked for it.
+
+    Raises ServerError for a prefix elsewhere, and for what is not the assistant's.
+
+    >>> is_gone_on_with([{"role": "assistant", "content": "네", "prefix": True}], is_asked=False)
+    True
+    """
+    *others, last = messages or [{}]
     if any(one.get("prefix") for one in others):
         raise ServerError("prefix is for the last message, which is gone on with.", param="messages")
-    is_continued = body.continue_final_message or bool(last.get("prefix"))
+    is_continued = is_asked or bool(last.get("prefix"))
     if is_continued and last.get("role") != "assistant":
         raise ServerError(
             "only the assistant's message is gone on with, and the last is another's. Leave out prefix and "
             "continue_final_message, or end with what it says.",
-            param="continue_final_message" if body.continue_final_message else "messages",
-        )
-    if body.add_generation_prompt is not None and body.add_generation_prompt == is_continued:
-        raise ServerError(
-            "add_generation_prompt opens a new message, continue_final_message goes on with the last one. Give one.",
-            param="add_generation_prompt",
+            param="continue_final_message" if is_asked else "messages",
         )
     return is_continued
 
@@ -139,7 +178,7 @@ def _with_functions(prompt: ChatPrompt, body: ChatBody) -> ChatPrompt:
     call = body.function_call
     return with_tools(
         prompt,
-        [function(one.name, one.description, one.parameters) for one in body.functions],
+        [function(one.name, one.description, one.parameters, is_strict=one.strict) for one in body.functions],
         choice=call.name if isinstance(call, Named) else call or "auto",
         is_parallel=False,
         params=("functions", "function_call"),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from statistics import fmean
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
@@ -17,11 +18,11 @@ from malmoi.engine import SamplingParams
 from malmoi.llm import Completion, TokenLogprob
 from malmoi.llm.prompt import Infill, Prompt
 from malmoi.server.answered import completion_of, headers_of, usage
-from malmoi.server.bodies import CompletionBody
 from malmoi.server.catalogue.catalogue import Catalogue
 from malmoi.server.catalogue.writer import Steps
 from malmoi.server.each import all_of, each_of
 from malmoi.server.errors import ServerError
+from malmoi.server.openai.completion_bodies import CompletionBody
 from malmoi.server.openai.form import OpenAIAnswer
 from malmoi.server.openai.text_form import Echo, EchoForm, TextForm
 from malmoi.server.sampling import params_of
@@ -78,7 +79,14 @@ def _params_of(body: CompletionBody, defaults: SamplingParams) -> SamplingParams
     if body.stream and (is_echo_alone or body.best_of is not None):
         name = "max_tokens" if is_echo_alone else "best_of"
         raise ServerError(f"{name}={getattr(body, name)} is not for a stream. Leave out one.", param=name)
-    params = params_of(body.model_copy(update={"max_tokens": 1}) if is_echo_alone else body, defaults)
+    if is_echo_alone and body.best_of is not None:
+        raise ServerError(
+            f"best_of={body.best_of} chooses among answers, and max_tokens=0 is none. Leave out one.",
+            param="best_of",
+        )
+    asked = body.model_copy(update={"max_tokens": 1}) if is_echo_alone else body
+    likelihoods: dict[str, Any] = {} if body.logprobs is None else {"logprobs": body.logprobs}
+    params = params_of(asked, defaults, **likelihoods)
     if body.best_of is None:
         return params
     if body.best_of < body.n:

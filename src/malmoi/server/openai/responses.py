@@ -21,7 +21,7 @@ from malmoi.llm import Completion
 from malmoi.server.answered import Told, choice_of, message_of, respond
 from malmoi.server.catalogue.catalogue import Catalogue
 from malmoi.server.catalogue.writer import Chosen, Steps
-from malmoi.server.errors import described
+from malmoi.server.errors import ServerError, described
 from malmoi.server.openai.kept import Kept, Shelf
 from malmoi.server.openai.responses_bodies import ResponsesBody
 from malmoi.server.openai.responses_input import messages_of, params_of, prompt_of, wish_of
@@ -30,7 +30,7 @@ from malmoi.server.openai.responses_output import Output
 from malmoi.server.sse import Item
 from malmoi.server.strict_json import StrictRoute
 from malmoi.server.thinking import with_thinking
-from malmoi.server.wire import NamedEvents
+from malmoi.server.wire import NamedEvents, as_json
 
 MAX_COUNT, MAX_BYTES = 1024, 64 * 2**20
 """How many answers are kept, and how much memory they may take, their conversations included."""
@@ -105,6 +105,13 @@ class Responded(Told):
             "reasoning": {"effort": body.reasoning.effort, "summary": body.reasoning.summary},
             **choice_of(chosen, body.model),
         }
+        try:
+            as_json(self._head).encode()
+        except UnicodeEncodeError:
+            raise ServerError(
+                "what comes back with the answer, such as metadata, tools or instructions, holds half a character. "
+                "Repair it first."
+            ) from None
 
     def whole(self, completion: Completion) -> dict[str, Any]:
         """The answer in one object, which is kept."""

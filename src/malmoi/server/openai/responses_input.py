@@ -17,12 +17,25 @@ from malmoi.server.sampling import form_of
 from malmoi.server.thinking import Wish
 from malmoi.server.tools import function, with_tools
 
+_OF_ITEMS = {"id", "status"}
+"""What an item may say of itself beside what it is."""
+_OF_MESSAGES = {"type", "phase", *_OF_ITEMS}
+_OF_CALLS = {"parsed_arguments", "caller", *_OF_ITEMS}
+_OF_THOUGHTS = {"content", "encrypted_content", *_OF_ITEMS}
+_DIRECT = {"type": "direct"}
+"""The caller of a call that the model itself has made."""
+_HINTS = {"prompt_cache_breakpoint"}
+"""What changes nothing: beginnings that were seen before are found wherever they end."""
+_OF_IMAGES = {"detail", *_HINTS}
+_OF_ANSWERS = {"annotations", "logprobs", "parsed", *_HINTS}
+"""What a text may have about it as it was answered; clients send it back."""
+
 
 def prompt_of(body: ResponsesBody, conversation: Sequence[dict[str, Any]]) -> ChatPrompt:
     """What is asked after a conversation, but for thinking. Raises ServerError for a choice of what is not there."""
     told = [] if body.instructions is None else [{"role": "system", "content": body.instructions}]
     prompt = ChatPrompt(messages=[*told, *conversation])
-    tools = [function(one.name, one.description, one.parameters) for one in body.tools]
+    tools = [function(one.name, one.description, one.parameters, is_strict=one.strict) for one in body.tools]
     allowed = None
     match body.tool_choice:
         case NamedFunction(name=choice):
@@ -88,22 +101,36 @@ def _with(before: list[Any], calls: list[Any]) -> dict[str, Any]:
 
 def _said(item: Mapping[str, Any]) -> dict[str, Any]:
     """The message that an item is, or is a part of."""
-    match item:
-        case {"type": "function_call", "call_id": str(id), "name": str(name), "arguments": str(arguments)}:
+    match _without_nulls(item):
+        case {
+            "type": "function_call",
+            "call_id": str(id),
+            "name": str(name),
+            "arguments": str(arguments),
+            **more,
+        } if more.keys() <= _OF_CALLS and more.get("caller", _DIRECT) == _DIRECT:
             call = {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
             return {"role": "assistant", "content": "", "tool_calls": [call]}
-        case {"type": "function_call_output", "call_id": str(id), "output": str() | list() as output}:
+        case {
+            "type": "function_call_output",
+            "call_id": str(id),
+            "output": str() | list() as output,
+            **more,
+        } if more.keys() <= _OF_CALLS and more.get("caller", _DIRECT) == _DIRECT:
             return {"role": "tool", "tool_call_id": id, "content": _content(output)}
-        case {"type": "reasoning", "summary": list(summary)} if not item.get("encrypted_content"):
-            told = [_thought(part) for part in item.get("content") or summary]
+        case {"type": "reasoning", "summary": list(summary), **more} if (
+            more.keys() <= _OF_THOUGHTS and not more.get("encrypted_content")
+        ):
+            told = [_thought(part) for part in more.get("content") or summary]
             return {"role": "assistant", "content": "", "reasoning_content": "".join(told)}
-        case {"role": str(role), "content": str() | list() as content} if (
-            item.get("type", "message") == "message"
+        case {"role": str(role), "content": str() | list() as content, **more} if (
+            more.get("type", "message") == "message" and more.keys() <= _OF_MESSAGES
         ):
             return {"role": "system" if role == "developer" else role, "content": _content(content)}
     raise ServerError(
-        f"an item of the type {item.get('type', 'message')!r:.40} is not one that is read here. Send messages, with a "
-        "role and a content, function_call, function_call_output, and reasoning as you got it.",
+        f"an item of the type {item.get('type', 'message')!r:.40} with the keys "
+        f"{', '.join(sorted(item)):.80} is not one that is read here. Send messages, with a role and a content, "
+        "function_call, function_call_output, and reasoning as you got it.",
         param="input",
     )
 
@@ -120,15 +147,22 @@ def _content(content: str | list[Any]) -> str | list[dict[str, Any]]:
 
 
 def _part(part: object) -> dict[str, Any]:
-    match part:
-        case {"type": "input_text" | "output_text", "text": str(text)}:
+    match _without_nulls(part) if isinstance(part, dict) else part:
+        case {"type": "input_text" | "output_text", "text": str(text), **more} if more.keys() <= _OF_ANSWERS:
             return {"type": "text", "text": text}
-        case {"type": "input_image", "image_url": str(url), **more} if more.get("detail", "auto") == "auto":
+        case {"type": "input_image", "image_url": str(url), **more} if (
+            more.keys() <= _OF_IMAGES and more.get("detail", "auto") == "auto"
+        ):
             return {"type": "image", "image": url}
-        case {"type": "input_audio", "input_audio": dict(sound)}:
+        case {"type": "input_audio", "input_audio": dict(sound), **more} if more.keys() <= _HINTS:
             return {"type": "input_audio", "input_audio": sound}
+    keys = f" with the keys {', '.join(sorted(part)):.80}" if isinstance(part, dict) else ""
     raise ServerError(
-        "a part of a content is not one that is read here. Send input_text, output_text, input_image with a data: URL "
-        "in image_url and no detail but auto, or input_audio.",
+        f"a part of a content{keys} is not one that is read here. Send input_text, output_text, input_image with a "
+        "data: URL in image_url and no detail but auto, or input_audio.",
         param="input",
     )
+
+
+def _without_nulls(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in given.items() if value is not None}

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from malmoi.server.bodies import Body
 from malmoi.server.catalogue.catalogue import Catalogue
+from malmoi.server.errors import ServerError
 from malmoi.server.sse import while_connected
 
 _NO_TIMES = "the models here say what was said, not when."
@@ -90,6 +91,9 @@ def _form(kind: type[B]) -> Callable[[Request], AsyncIterator[B]]:
 
     async def read(request: Request) -> AsyncIterator[B]:
         async with request.form(max_files=1, max_fields=16) as form:
+            for name in kind.model_fields:
+                if len(form.getlist(name)) > 1:
+                    raise ServerError(f"{name!r} is twice in the form. Give it once.", param=name)
             try:
                 body = kind.model_validate(dict(form))
             except ValidationError as error:

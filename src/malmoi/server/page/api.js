@@ -37,17 +37,24 @@ export class Api {
         const response = await this.#fetch("/v1/chat/completions", asked, signal);
         const reader = response.body.getReader();
         const events = new EventReader();
-        for (;;) {
-            const { done, value } = await reader.read().catch((problem) => {
-                throw signal.aborted ? problem : new ApiError("");
-            });
-            if (done) throw new ApiError("");
-            for (const data of events.push(value)) {
-                if (data === "[DONE]") return;
-                const chunk = JSON.parse(data);
-                if (chunk.error) throw new ApiError(chunk.error.message, 500);
-                yield chunk;
+        let isWhole = false;
+        try {
+            for (;;) {
+                const { done, value } = await reader.read().catch((problem) => {
+                    throw signal.aborted ? problem : new ApiError("");
+                });
+                if (done) throw new ApiError("");
+                for (const data of events.push(value)) {
+                    isWhole = data === "[DONE]";
+                    if (isWhole) return;
+                    const chunk = JSON.parse(data);
+                    if (chunk.error) throw new ApiError(chunk.error.message, 500);
+                    yield chunk;
+                }
             }
+        } finally {
+            // Whatever went wrong, here or where the chunks are read: the server need not go on.
+            if (!isWhole) reader.cancel().catch(() => {});
         }
     }
 

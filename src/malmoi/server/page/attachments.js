@@ -14,7 +14,7 @@ import { say } from "./words.js";
 export class Attachments {
     #takes;
     #held = [];
-    #numReading = 0;
+    #reading = new Set(); // files that are held soon
 
     constructor(takes) {
         this.#takes = takes;
@@ -39,24 +39,24 @@ export class Attachments {
 
     /** Whether a file is still being read, and a question had better wait. */
     get isReading() {
-        return this.#numReading > 0;
+        return this.#reading.size > 0;
     }
 
     /** Hold these files, but for those that are refused, which is said. */
     async add(files) {
         for (const file of files) {
-            const problem = refusal(file, this.#held, this.#takes);
+            const problem = refusal(file, [...this.#held, ...this.#reading], this.#takes);
             if (problem) {
                 notify(problem);
                 continue;
             }
-            this.#numReading += 1;
+            this.#reading.add(file);
             try {
                 this.#held.push(await read(file));
             } catch (failure) {
                 notify(say("notRead", { name: file.name, problem: failure }));
             } finally {
-                this.#numReading -= 1;
+                this.#reading.delete(file);
             }
             this.#draw();
         }

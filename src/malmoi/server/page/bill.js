@@ -5,6 +5,8 @@
 No DOM here. Read next: bill_view.js.
 */
 
+import { siblings } from "./conversation.js";
+
 /** What each model took: {model, prompt, cached, completion, thought} in tokens; what was cached is part of the prompt,
  *  and what was thought part of the completion. */
 export function bill({ messages }) {
@@ -20,4 +22,17 @@ export function bill({ messages }) {
         rows.set(name, row);
     }
     return [...rows.values()];
+}
+
+/** How many tokens of the context `shown`, messages of the conversation, take; undefined if no answer says it. Several
+ *  answers of one request are counted together, on the first of them: to each goes an equal part of what was written. */
+export function contextUsed(conversation, shown) {
+    for (const message of shown.toReversed()) {
+        const n = message.parameters?.n ?? 1;
+        const group = n > 1 ? siblings(conversation, message) : [message];
+        const { usage } = group.slice(0, group.indexOf(message) + 1).findLast((one) => one.usage) ?? {};
+        if (usage && n === 1) return usage.total_tokens;
+        if (usage) return usage.prompt_tokens + Math.round(usage.completion_tokens / n);
+    }
+    return undefined;
 }

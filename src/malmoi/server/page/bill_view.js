@@ -1,6 +1,6 @@
 /* Under the box: how much of the context is used, and what the conversation has cost. Read first: bill.js. */
 
-import { bill } from "./bill.js";
+import { bill, contextUsed } from "./bill.js";
 import { at, element } from "./dom.js";
 import { cost, money, priceOf, sum } from "./prices.js";
 import { number, say } from "./words.js";
@@ -22,7 +22,7 @@ export class BillView {
     /** Draw what `shown`, messages of `conversation`, use of a context of `contextLength` tokens; null is unknown. */
     draw(conversation, shown, contextLength) {
         this.#conversation = conversation;
-        const used = shown.findLast((message) => message.usage)?.usage.total_tokens;
+        const used = contextUsed(conversation, shown);
         at("gauge").hidden = used === undefined;
         if (used === undefined) return;
         const length = contextLength === null ? "?" : number(contextLength);

@@ -13,7 +13,7 @@ import { spanOf, wholeText } from "./token_bytes.js";
 export function parentOfNext(conversation) {
     const last = shownMessages(conversation).at(-1);
     if (last === undefined) return "";
-    if (last.role !== "assistant" || last.content !== "") return last.id;
+    if (last.role !== "assistant" || last.content !== "" || last.calls) return last.id;
     // A question without an answer is as if it had not been asked: the next takes its place, as a branch.
     const above = conversation.messages[last.parent];
     return above.role === "user" ? above.parent : above.id;

@@ -31,7 +31,7 @@ export class ChatPage {
     #attachments;
     #box;
     #isDrawing = false;
-    #savedAt = 0;
+    #savedAt = new WeakMap(); // conversation -> when it was kept last
 
     constructor({ api, asked, saved, drawn, answered }) {
         this.#asked = asked;
@@ -39,7 +39,7 @@ export class ChatPage {
         this.#drawn = drawn;
         this.#answers = new Answers(api, (conversation, messages, isOver) => {
             this.#drawSoon();
-            const isDue = performance.now() - this.#savedAt > SAVE_MS;
+            const isDue = performance.now() - (this.#savedAt.get(conversation) ?? 0) > SAVE_MS;
             if (isOver || isDue) this.#save(conversation);
             if (isOver) answered();
             if (isOver && conversation === this.#conversation)
@@ -177,7 +177,7 @@ export class ChatPage {
     }
 
     #save(conversation) {
-        this.#savedAt = performance.now();
+        this.#savedAt.set(conversation, performance.now());
         this.#saved(conversation);
     }
 

@@ -2,6 +2,8 @@
 
 import { Composer } from "./composer.js";
 
+const BLANK_LINES = /^(?:[^\S\n]*\n)+/;
+
 const EVENTS = [
     "keydown",
     "compositionstart",
@@ -45,9 +47,9 @@ export class ComposeBox {
         this.fit();
     }
 
-    /** Send what is there. */
+    /** Send what is there, without blank lines before it and blanks behind: the first line may be indented. */
     send() {
-        const text = this.text.trim();
+        const text = this.text.replace(BLANK_LINES, "").trimEnd();
         if ((text || this.#canBeEmpty()) && this.#send(text) !== false) this.text = "";
     }
 

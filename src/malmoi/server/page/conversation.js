@@ -12,6 +12,9 @@ each fork. Plain values only, since this is what is stored (store.js) and export
                   began {text, ids}                     what it was told to begin with; without ids, by its text
 */
 
+const GRAPHEMES = new Intl.Segmenter("ko", { granularity: "grapheme" });
+const TITLE_LENGTH = 60;
+
 /** An empty conversation, held with `settings` (parameters.js). */
 export function newConversation(settings) {
     const now = Date.now();
@@ -28,9 +31,15 @@ export function addMessage(conversation, { parent, role, content, ...more }) {
     return message;
 }
 
-/** What a conversation that begins with this is called. */
+/** What a conversation that begins with this is called: no family of emoji loses a member. */
 function titleOf(content, media = []) {
-    return (content.trim() || media[0]?.name || "").split("\n")[0].slice(0, 60);
+    const [line] = (content.trim() || media[0]?.name || "").split("\n");
+    let [title, length] = ["", 0];
+    for (const { segment } of GRAPHEMES.segment(line)) {
+        if (length++ === TITLE_LENGTH) break;
+        title += segment;
+    }
+    return title;
 }
 
 /** The messages that are shown, first to last. */

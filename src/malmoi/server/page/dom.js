@@ -1,5 +1,7 @@
 /* The few lines that stand for a framework: elements, icons, a short-lived notice, the clipboard. */
 
+import { say } from "./words.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 const NOTICE_MS = 6000;
 
@@ -57,21 +59,28 @@ export function notify(text, { action, onclick } = {}) {
     setTimeout(() => notice.remove(), NOTICE_MS);
 }
 
-/** Put text on the clipboard, also on a page without https, where the browser has no `navigator.clipboard`. */
+/** Put text on the clipboard, also on a page without https, where the browser has no `navigator.clipboard`.
+ *  Rejects if the browser does not let it. */
 export async function copy(text) {
     if (navigator.clipboard) return navigator.clipboard.writeText(text);
     const box = element("textarea", { class: "unseen" });
     box.value = text;
     document.body.append(box);
     box.select();
-    document.execCommand("copy");
+    const isCopied = document.execCommand("copy");
     box.remove();
+    if (!isCopied) throw new Error("copy");
 }
 
 /** A button that copies what `text()` gives, and shows for a moment that it did. */
 export function copyButton(label, done, text) {
     const button = iconButton("copy", label, async () => {
-        await copy(text());
+        try {
+            await copy(text());
+        } catch (problem) {
+            notify(say("notCopied", { problem }));
+            return;
+        }
         button.replaceChildren(icon("check"));
         button.setAttribute("aria-label", done);
         setTimeout(() => {

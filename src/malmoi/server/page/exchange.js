@@ -1,8 +1,12 @@
 /* Conversations as a JSON file, out and in again. A file that is not one of ours, or is damaged, is refused whole. */
 
+import { PARAMETERS } from "./parameters.js";
+import { means } from "./parameter_text.js";
+
 const FORMAT = "malmoi-conversations";
 const VERSION = 1;
 const ROLES = new Set(["user", "assistant", "tool"]);
+const LAST_TIME = 8.64e15; // milliseconds: a Date has no later one
 const FILE = /^data:(image|audio)\/[\w.+-]+;base64,([A-Za-z0-9+/]*={0,2})$/;
 
 /** The text of a file with these conversations. */
@@ -26,10 +30,11 @@ function check(conversation, index) {
     const isSound =
         typeof id === "string" &&
         typeof title === "string" &&
-        Number.isFinite(created) &&
-        Number.isFinite(changed) &&
+        isTime(created) &&
+        isTime(changed) &&
         isRecord(settings) &&
         isRecord(settings.parameters) &&
+        areParameters(settings.parameters) &&
         typeof settings.system === "string" &&
         isRecord(messages) &&
         isRecord(chosen);
@@ -43,6 +48,8 @@ function check(conversation, index) {
             (message.tokens === undefined || areTokens(message.tokens)) &&
             (message.media === undefined || isListOf(isFile, message.media)) &&
             (message.calls === undefined || isListOf(isCall, message.calls)) &&
+            (message.usage === undefined || isUsage(message.usage)) &&
+            (message.timings === undefined || isTimings(message.timings)) &&
             (message.reasoning === undefined || typeof message.reasoning === "string") &&
             (message.began === undefined || typeof message.began?.text === "string") &&
             (message.parent === "" || Object.hasOwn(messages, message.parent));
@@ -61,6 +68,32 @@ function check(conversation, index) {
             seen.add(at.id);
         }
     }
+}
+
+function isTime(time) {
+    return Number.isFinite(time) && Math.abs(time) <= LAST_TIME;
+}
+
+/** Whether every parameter has a value that could have been typed. What the page has no field for is not sent either. */
+function areParameters(values) {
+    const given = PARAMETERS.filter(({ name }) => Object.hasOwn(values, name));
+    return given.every((parameter) => means(parameter, values[parameter.name]));
+}
+
+function isUsage(usage) {
+    const names = ["prompt_tokens", "completion_tokens", "total_tokens"];
+    const details = [
+        usage?.prompt_tokens_details?.cached_tokens,
+        usage?.completion_tokens_details?.reasoning_tokens,
+    ];
+    return (
+        names.every((name) => Number.isFinite(usage?.[name])) &&
+        details.every((count) => count == null || Number.isFinite(count))
+    );
+}
+
+function isTimings(timings) {
+    return ["first_token_s", "tokens_per_second"].every((name) => Number.isFinite(timings?.[name]));
 }
 
 function areTokens(tokens) {

@@ -27,7 +27,7 @@ function patternOf(character) {
     const code = character.codePointAt(0);
     if (code >= FIRST && code <= LAST && (code - FIRST) % FINALS === 0)
         return `[${range(code, code + FINALS - 1)}]`;
-    return character.replace(/[\\^$.*+?()[\]{}|/-]/u, "\\$&");
+    return character.replace(/[\\^$.*+?()[\]{}|/]/u, "\\$&");
 }
 
 function range(start, end) {

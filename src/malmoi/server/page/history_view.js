@@ -31,10 +31,11 @@ export class HistoryView {
     async load() {
         const known = new Map(this.#conversations.map((conversation) => [conversation.id, conversation]));
         const kept = await this.#store.all();
-        // What is open stays the same object, since an answer may be growing in it.
-        this.#conversations = kept.map((one) =>
-            known.get(one.id)?.changed >= one.changed ? known.get(one.id) : one,
-        );
+        // What is open stays the same object, since an answer may be growing in it, and it is kept again.
+        this.#conversations = kept.map((one) => {
+            const mine = known.get(one.id) ?? one;
+            return mine.changed >= one.changed ? mine : Object.assign(mine, one);
+        });
         this.#draw();
     }
 
@@ -103,7 +104,12 @@ export class HistoryView {
         this.#gone.add(conversation.id);
         this.#draw();
         this.#removed(conversation);
-        await this.#store.remove(conversation.id);
+        try {
+            await this.#store.remove(conversation.id);
+        } catch (problem) {
+            notify(say("notDeleted", { problem }));
+            return;
+        }
         const takeBack = () => {
             this.#gone.delete(conversation.id);
             this.save(conversation);
@@ -129,8 +135,13 @@ export class HistoryView {
             const read = imported(await file.text());
             const changes = new Map(this.#conversations.map(({ id, changed }) => [id, changed]));
             const newer = read.filter(({ id, changed }) => !(changes.get(id) >= changed));
-            for (const conversation of newer) await this.#store.put(conversation);
+            for (const conversation of newer) {
+                await this.#store.put(conversation);
+                this.#gone.delete(conversation.id);
+            }
             await this.load();
+            if (newer.some(({ id }) => id === this.#current))
+                this.#open(this.#conversations.find(({ id }) => id === this.#current));
             notify(say("imported", { count: newer.length }));
         } catch (problem) {
             notify(say("notImported", { problem: problem.message }));

@@ -2,6 +2,7 @@
 
 import { element } from "./dom.js";
 import { labelled, select, tick } from "./fields.js";
+import { keep, kept } from "./preferences.js";
 import { chooseLanguage, chosenLanguage, say } from "./words.js";
 
 const THEME = "malmoi.theme"; // plain text, since theme.js reads it before anything else is there
@@ -27,7 +28,7 @@ export function lookFields({ models, otherModel, seesTokens, key }) {
     });
     const seeing = tick(seesTokens.get(), (isTicked) => seesTokens.set(isTicked), { id: "sees-tokens" });
     return [
-        labelled(say("theme"), "", select(themes, localStorage.getItem(THEME) ?? "", chooseTheme)),
+        labelled(say("theme"), "", select(themes, kept(THEME) ?? "", chooseTheme)),
         labelled(say("language"), "", select(languages, chosenLanguage, chooseLanguage)),
         labelled(
             say("otherModel"),
@@ -40,11 +41,7 @@ export function lookFields({ models, otherModel, seesTokens, key }) {
 }
 
 function chooseTheme(theme) {
-    if (theme) {
-        localStorage.setItem(THEME, theme);
-        document.documentElement.dataset.theme = theme;
-    } else {
-        localStorage.removeItem(THEME);
-        delete document.documentElement.dataset.theme;
-    }
+    keep(THEME, theme || null);
+    if (theme) document.documentElement.dataset.theme = theme;
+    else delete document.documentElement.dataset.theme;
 }

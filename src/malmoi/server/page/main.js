@@ -152,7 +152,8 @@ addEventListener("hashchange", turn);
 document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") closeSidebar();
     if (!(event.ctrlKey || event.metaKey) || event.isComposing) return;
-    if (event.key === "k") {
+    // By its place: with a Korean layout the key is ㅏ.
+    if (event.code === "KeyK" && !event.shiftKey && !event.altKey) {
         event.preventDefault();
         openSidebar("search");
     } else if (event.shiftKey && event.code === "KeyO") {

@@ -9,13 +9,15 @@ within a line.
 
 import { inline } from "./markdown_spans.js";
 
-const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([^\s`]*)[^`]*$/;
-const HEADING = /^ {0,3}(#{1,6})(?:\s+(.*?))?(?:\s+#+)?\s*$/;
+// None of these may look at a run of blanks twice: a model that writes nothing else must not hold the page up.
+const FENCE = /^ {0,3}(`{3,}|~{3,}(?!~))([^`]*)$/;
+const HEADING = /^ {0,3}(#{1,6})(?:\s+(.*))?$/s;
+const HEADING_END = /(?:^|\s)#+$/;
 const RULE = /^ {0,3}([-*_])(?:\s*\1){2,}\s*$/;
 const QUOTE = /^ {0,3}>\s?/;
-const ITEM = /^(\s*)([-*+]|\d{1,3}[.)])(?:(\s+)(.*))?$/; // 2026. 3. 1. is a date, and no list
+const ITEM = /^(\s*)([-*+]|\d{1,3}[.)])(?:(\s+)(.*))?$/s; // 2026. 3. 1. is a date, and no list
 const TASK = /^\[([ xX])\]\s+/;
-const TABLE_RULE = /^\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*$/;
+const TABLE_RULE = /^\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?$/;
 const MAX_DEPTH = 12; // of blocks within blocks
 
 /** The blocks of `text`. Each has a `kind` and its `source`, by which a view knows what it has drawn already.
@@ -50,11 +52,12 @@ const CODE = {
     end(lines, at) {
         const [, mark] = FENCE.exec(lines[at]);
         const closing = new RegExp(`^ {0,3}${mark[0]}{${mark.length},}\\s*$`);
-        const close = lines.findIndex((line, index) => index > at && closing.test(line));
+        const close = indexBehind(lines, at, (line) => closing.test(line));
         return close < 0 ? lines.length : close + 1;
     },
     read([first, ...rest]) {
-        const [, mark, language] = FENCE.exec(first);
+        const [, mark, info] = FENCE.exec(first);
+        const [language] = info.trim().split(/\s/);
         const closing = new RegExp(`^ {0,3}${mark[0]}{${mark.length},}\\s*$`);
         if (rest.length > 0 && closing.test(rest.at(-1))) rest = rest.slice(0, -1);
         return { kind: "code", language, text: rest.join("\n") };
@@ -66,7 +69,8 @@ const TITLE = {
     end: (lines, at) => at + 1,
     read([line], isOpen) {
         const [, marks, text = ""] = HEADING.exec(line);
-        return { kind: "heading", level: marks.length, children: inline(text, isOpen) };
+        const title = text.trim().replace(HEADING_END, "").trim();
+        return { kind: "heading", level: marks.length, children: inline(title, isOpen) };
     },
 };
 
@@ -105,8 +109,9 @@ const LIST = {
             const line = lines[at];
             if (line.trim() === "") {
                 // A blank line ends the list, unless the list goes on behind it.
-                const next = lines.findIndex((later, index) => index > at && later.trim() !== "");
+                const next = indexBehind(lines, at, (later) => later.trim() !== "");
                 if (next < 0 || !belongs(lines[next], indent, marker)) return at;
+                at = next - 1;
             } else if (
                 !belongs(line, indent, marker) &&
                 (breaksIn(lines, at) || lines[at - 1].trim() === "")
@@ -144,7 +149,7 @@ const TABLE = {
     starts: (lines, at) =>
         lines[at].includes("|") &&
         at + 1 < lines.length &&
-        TABLE_RULE.test(lines[at + 1]) &&
+        TABLE_RULE.test(lines[at + 1].trim()) &&
         cells(lines[at]).length === cells(lines[at + 1]).length,
     end(lines, at) {
         at += 2;
@@ -175,8 +180,14 @@ function formulaEnd(lines, at) {
     const close = { $$: "$$", "\\[": "\\]" }[open];
     if (close === undefined) return at;
     if (lines[at].trim().length > 3 && lines[at].trimEnd().endsWith(close)) return at + 1;
-    const end = lines.findIndex((line, index) => index > at && line.includes(close));
+    const end = indexBehind(lines, at, (line) => line.includes(close));
     return end > 0 && lines[end].trimEnd().endsWith(close) ? end + 1 : at;
+}
+
+/** The first place behind `at` whose line is such a one, -1 if there is none. */
+function indexBehind(lines, at, isOne) {
+    for (let index = at + 1; index < lines.length; index++) if (isOne(lines[index])) return index;
+    return -1;
 }
 
 const READERS = [CODE, FORMULA, TITLE, LINE, CITATION, LIST, TABLE];

@@ -8,8 +8,9 @@ quotation mark. Read first: markdown.js, which cuts a text into blocks.
 const ESCAPED = /^\\([\\`*_~#>|!.+$-])/;
 const ADDRESS = /^https?:\/\/[^\s<>"'`|]*[^\s<>"'`|.,:;!?)\]}가-힣]/u;
 const ANGLED = /^<(https?:\/\/[^\s<>]+|mailto:[^\s<>]+)>/;
+// The blanks behind the parenthesis are taken whole, so that a run of them is not looked at twice.
 const LINK =
-    /^!?\[((?:[^[\]\\]|\\.|\[[^[\]]*\])*)\]\(\s*<?([^\s<>()]*(?:\([^\s<>()]*\)[^\s<>()]*)*)>?(?:\s+"[^"]*")?\s*\)/;
+    /^!?\[(?<text>(?:[^[\]\\]|\\.|\[[^[\]]*\])*)\]\((?=(?<blanks>\s*))\k<blanks><?(?<address>[^\s<>()]*(?:\([^\s<>()]*\)[^\s<>()]*)*)>?(?:\s+"[^"]*")?\s*\)/;
 const MARKS = [
     ["***", "strong-em"],
     ["**", "strong"],
@@ -74,8 +75,9 @@ function spanAt(text, at, { isOpen, depth, unclosed }) {
     }
     const link = text[at] === "[" || text[at] === "!" ? LINK.exec(rest) : null;
     if (link) {
-        const children = inline(link[1] || link[2], false, depth + 1);
-        return { made: { kind: "link", address: link[2], children }, end: at + link[0].length };
+        const { text: name, address: target } = link.groups;
+        const children = inline(name || target, false, depth + 1);
+        return { made: { kind: "link", address: target, children }, end: at + link[0].length };
     }
     for (const [mark, kind] of MARKS) {
         if (!rest.startsWith(mark)) continue;
@@ -116,7 +118,8 @@ function codeAt(text, at, isOpen, unclosed) {
     if (close < 0) unclosed.add(ticks);
     if (close < 0 && !isOpen) return { made: ticks, end: at + ticks.length };
     const own = close < 0 ? text.slice(at + ticks.length) : text.slice(at + ticks.length, close);
-    const trimmed = /^ .*\S.* $/s.test(own) ? own.slice(1, -1) : own;
+    const isPadded = own.startsWith(" ") && own.endsWith(" ") && own.trim() !== "";
+    const trimmed = isPadded ? own.slice(1, -1) : own;
     return { made: { kind: "code", text: trimmed }, end: close < 0 ? text.length : close + ticks.length };
 }
 

@@ -40,7 +40,7 @@ function branches(message, { index, count }, acts) {
 
 /** Why an answer is not what it could be, and what to do about it; nothing if all is well. */
 export function statusParts(message, acts) {
-    const { role, failure, content, calls, finish } = message;
+    const { failure, content, calls, finish } = message;
     const goingOn = content && !calls && plainButton(say("goOn"), () => acts.goOn(message));
     if (failure !== undefined) {
         return [
@@ -49,10 +49,13 @@ export function statusParts(message, acts) {
             goingOn,
         ].filter(Boolean);
     }
-    // An answer has no reason where the page was left in its midst.
-    const isCut = role === "assistant" && ["stopped", "length", undefined].includes(finish);
-    if (!isCut) return [];
+    if (!isCut(message)) return [];
     return [say(finish === "length" ? "cutShort" : "stopped"), goingOn].filter(Boolean);
+}
+
+/** Whether an answer ended before its end. It has no reason where the page was left in its midst. */
+export function isCut({ role, failure, finish }) {
+    return role === "assistant" && (failure !== undefined || ["stopped", "length", undefined].includes(finish));
 }
 
 function told({ model, speaker, why, parameters, usage, timings }) {

@@ -10,7 +10,7 @@ import { element } from "./dom.js";
 import { editForm } from "./edit_form.js";
 import { MarkdownView } from "./markdown_view.js";
 import { mediumElement } from "./media_view.js";
-import { footParts, statusParts } from "./message_foot.js";
+import { footParts, isCut, statusParts } from "./message_foot.js";
 import { ThoughtView } from "./thought_view.js";
 import { TokenView } from "./token_view.js";
 import { say } from "./words.js";
@@ -63,7 +63,7 @@ export class MessageView {
         this.#drawn = drawn;
         this.#drawText(isOpen);
         this.#thought.update(isOpen);
-        this.#calls.update(isLast && !isOpen);
+        this.#calls.update(isLast && !isOpen && !isCut(this.#message));
         this.element.classList.toggle("open", isOpen);
         this.element.classList.toggle("other", beside === "other");
         this.element.ariaBusy = String(isOpen);

@@ -32,6 +32,16 @@ export function unparse({ kind, options }, value) {
     return String(value);
 }
 
+/** Whether `value` is one that the parameter can have: one that its field gives back. */
+export function means(parameter, value) {
+    if (parameter.kind === "flag") return typeof value === "boolean";
+    try {
+        return isSame(parse(parameter, unparse(parameter, value)), value);
+    } catch {
+        return false;
+    }
+}
+
 function parseNumber(text, low, high, step) {
     const value = Number(text);
     if (!(value >= low && value <= high)) throw refusal("outOfRange", { low, high });

@@ -16,6 +16,10 @@ export const PHRASES = {
     notImported: ["가져올 수 없는 파일입니다. {problem}", "This file cannot be imported. {problem}"],
     deleteChat: ["대화 지우기", "Delete chat"],
     deleted: ["대화를 지웠습니다.", "Chat deleted."],
+    notDeleted: [
+        "이 브라우저에서 대화를 지우지 못했습니다. {problem}",
+        "The chat is still kept in this browser. {problem}",
+    ],
     undo: ["되돌리기", "Undo"],
     openChats: ["대화 목록 열기", "Open the list of chats"],
     closeChats: ["대화 목록 닫기", "Close the list of chats"],
@@ -78,6 +82,7 @@ export const PHRASES = {
     copyMessage: ["복사", "Copy"],
     copyCode: ["코드 복사", "Copy code"],
     copied: ["복사했습니다", "Copied"],
+    notCopied: ["복사하지 못했습니다. {problem}", "It could not be copied. {problem}"],
     edit: ["고쳐서 다시 보내기", "Edit and send again"],
     regenerate: ["다시 답하기", "Answer again"],
     cancel: ["취소", "Cancel"],

@@ -1,6 +1,29 @@
-/* What the reader prefers: small values, kept as JSON in this browser's localStorage. Chats are in store.js. */
+/* What the reader prefers: small values, kept in this browser's localStorage. Chats are in store.js. */
 
-/** A value that outlives the page; `initial` until it is set, and where what is kept is broken. */
+const held = new Map(); // what the browser does not keep: for as long as the page is open
+
+/** The text that is kept under `key`; null if there is none. */
+export function kept(key) {
+    if (held.has(key)) return held.get(key);
+    try {
+        return localStorage.getItem(key);
+    } catch {
+        return null; // some browsers deny the page its storage
+    }
+}
+
+/** Keep `text` under `key`, null for none: for as long as the page is open where the browser denies it, or is full. */
+export function keep(key, text) {
+    try {
+        if (text === null) localStorage.removeItem(key);
+        else localStorage.setItem(key, text);
+        held.delete(key);
+    } catch {
+        held.set(key, text);
+    }
+}
+
+/** A value that outlives the page, as JSON; `initial` until it is set, and where what is kept is broken. */
 export class Preference {
     #key;
     #initial;
@@ -11,15 +34,15 @@ export class Preference {
     }
 
     get() {
-        const kept = localStorage.getItem(this.#key);
+        const text = kept(this.#key);
         try {
-            return kept === null ? this.#initial : JSON.parse(kept);
+            return text === null ? this.#initial : JSON.parse(text);
         } catch {
             return this.#initial;
         }
     }
 
     set(value) {
-        localStorage.setItem(this.#key, JSON.stringify(value));
+        keep(this.#key, JSON.stringify(value));
     }
 }

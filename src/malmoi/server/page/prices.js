@@ -26,9 +26,9 @@ export function typePrice(id, price) {
     typed.set(price === null ? others : { ...others, [id]: price });
 }
 
-/** How many won a dollar is, as the reader typed it; null if not. */
+/** How many won a dollar is, as the reader typed it; null if not, and for 0, which divides nothing. */
 export function wonPerDollar() {
-    return rate.get();
+    return rate.get() || null;
 }
 
 /** Keep it. */

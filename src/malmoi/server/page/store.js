@@ -5,16 +5,7 @@ const TABLE = "conversations";
 
 /** The conversations of this browser, by id. Every method is a transaction of its own. */
 export class Store {
-    #database;
-
-    constructor() {
-        this.#database = new Promise((resolve, reject) => {
-            const request = indexedDB.open(NAME, 1);
-            request.onupgradeneeded = () => request.result.createObjectStore(TABLE, { keyPath: "id" });
-            request.onsuccess = () => resolve(request.result);
-            request.onerror = () => reject(request.error);
-        });
-    }
+    #opened = null; // a promise of the database
 
     /** All of them, the latest first. */
     async all() {
@@ -32,11 +23,35 @@ export class Store {
     }
 
     async #run(mode, ask) {
-        const table = (await this.#database).transaction(TABLE, mode).objectStore(TABLE);
-        const request = ask(table);
+        const transaction = (await this.#database()).transaction(TABLE, mode);
+        const request = ask(transaction.objectStore(TABLE));
+        // A request that has succeeded may still be taken back, where the disk is full.
         return new Promise((resolve, reject) => {
-            request.onsuccess = () => resolve(request.result);
-            request.onerror = () => reject(request.error);
+            transaction.oncomplete = () => resolve(request.result);
+            transaction.onabort = () => reject(transaction.error ?? request.error);
         });
+    }
+
+    /** The database, opened anew where the browser has closed it, since the reader has cleared it for instance. */
+    #database() {
+        const forget = () => (this.#opened = null);
+        this.#opened ??= new Promise((resolve, reject) => {
+            const request = indexedDB.open(NAME, 1);
+            request.onupgradeneeded = () => request.result.createObjectStore(TABLE, { keyPath: "id" });
+            request.onsuccess = () => {
+                const database = request.result;
+                database.onclose = forget;
+                database.onversionchange = () => {
+                    database.close(); // another page waits for it
+                    forget();
+                };
+                resolve(database);
+            };
+            request.onerror = () => {
+                forget();
+                reject(request.error);
+            };
+        });
+        return this.#opened;
     }
 }

@@ -1,9 +1,10 @@
 /* What the page says, in Korean and in English: the browser's language decides, unless the reader chose one. */
 
 import { PHRASES } from "./phrases.js";
+import { keep, kept } from "./preferences.js";
 
 const KEY = "malmoi.language";
-const chosen = localStorage.getItem(KEY);
+const chosen = kept(KEY);
 
 /** "ko" or "en": of this page, until it is loaded again. */
 export const language = chosen ?? (navigator.language.toLowerCase().startsWith("ko") ? "ko" : "en");
@@ -13,8 +14,7 @@ export const chosenLanguage = chosen ?? "";
 
 /** Choose a language, "" for the browser's; the page is loaded again in it. */
 export function chooseLanguage(value) {
-    if (value) localStorage.setItem(KEY, value);
-    else localStorage.removeItem(KEY);
+    keep(KEY, value || null);
     location.reload();
 }
 

@@ -21,6 +21,8 @@ CALLER = "malmoi.caller"
 """Where a request's scope says who asks: the digest of a key."""
 EXPOSED_HEADERS = (
     "retry-after",
+    "x-malmoi-model",
+    "x-malmoi-why",
     "x-ratelimit-limit-requests",
     "x-ratelimit-remaining-requests",
     "x-ratelimit-reset-requests",

@@ -66,7 +66,10 @@ class Connection(H11Protocol):
             self._head.set(self._limits.head_seconds, self._too_slow)
 
     def data_received(self, data: bytes) -> None:
+        before = self.cycle
         super().data_received(data)
+        if self.cycle is not before and not self.flow.write_paused and not self.transport.is_closing():
+            self._reader.cancel()  # it was about the answer before
         if self.cycle is not None and not self.cycle.response_complete:
             self._head.cancel()
         elif not self._head.is_set:
@@ -81,8 +84,10 @@ class Connection(H11Protocol):
         self._reader.cancel()
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self.transport.get_write_buffer_size():  # uvicorn closes it soon, and closing waits for the reader
+        before = self.cycle
+        super().on_response_complete()  # which may begin with the next
+        # Else uvicorn closes it soon, and closing waits for the reader.
+        if self.cycle is before and self.transport.get_write_buffer_size():
             self._reader.set(self._limits.max_stall, self._give_up)
 
     def send_400_response(self, msg: str) -> None:

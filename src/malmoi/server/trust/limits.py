@@ -41,6 +41,8 @@ class LimitBody(Layer):
     async def admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         said = header(scope, b"content-length")
         if said.isdecimal() and int(said) > self._max_bytes:
+            if not header(scope, b"expect"):  # who asks before sending has sent nothing
+                await _let_pass(receive)
             raise self._too_large()
         begin = time.monotonic()
         num_bytes = 0
@@ -76,14 +78,18 @@ class LimitBody(Layer):
 
 
 async def _let_pass(receive: Receive) -> None:
-    """Drop what is on its way, up to 1 MiB: a connection that is closed with bytes unread takes its answer along."""
+    """Drop what is on its way, up to 1 MiB: a connection that is closed with bytes unread takes its answer along.
+
+    It waits for no more than a second altogether, however slowly more comes.
+    """
     num_bytes = 0
     with suppress(TimeoutError):
-        while num_bytes < 2**20:
-            message = await asyncio.wait_for(receive(), 0.1)
-            num_bytes += len(message.get("body", b""))
-            if not message.get("more_body", False):
-                return
+        async with asyncio.timeout(1.0):
+            while num_bytes < 2**20:
+                message = await asyncio.wait_for(receive(), 0.1)
+                num_bytes += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
 
 
 class LimitRequests(Layer):

@@ -5,6 +5,7 @@ flow: a layer that `app.py` puts on inside the limits, so that nothing is logged
 """
 
 import logging
+import re
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -12,6 +13,8 @@ from malmoi.server.trust.layer import Layer, header
 
 LOGGER = "malmoi.prompts"
 _log = logging.getLogger(LOGGER)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What would begin a line of its own in the log, or speak to the terminal of who reads it."""
 
 
 class LogPrompts(Layer):
@@ -27,8 +30,17 @@ class LogPrompts(Layer):
             if message["type"] == "http.request" and not message.get("more_body", False) and body:
                 is_text = header(scope, b"content-type").startswith(("application/json", "text/"))
                 said = body.decode("utf-8", "backslashreplace") if is_text else f"({len(body)} bytes)"
-                _log.info("%s %s %s", scope["method"], scope["path"], said)
+                _log.info("%s %s %s", scope["method"], _escaped(scope["path"]), _escaped(said))
                 body.clear()
             return message
 
         await self.app(scope, noted, send)
+
+
+def _escaped(text: str) -> str:
+    r"""With control characters as they are written in a program.
+
+    >>> _escaped("말\n\x1b[2J")
+    '말\\n\\x1b[2J'
+    """
+    return _CONTROL.sub(lambda one: one[0].encode("unicode_escape").decode(), text)

@@ -88,6 +88,8 @@ def _is_said(params: SamplingParams, name: str) -> bool:
     value = getattr(params, name)
     if isinstance(getattr(UNSAID, name), Unsaid | UnsaidCount):  # else the model there would take its own
         return not isinstance(value, Unsaid | UnsaidCount)
+    if name == "logprobs":  # 0, of the chosen token alone, equals False
+        return value is not False
     return bool(value != getattr(UNSAID, name))
 
 

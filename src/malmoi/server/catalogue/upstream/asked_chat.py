@@ -32,7 +32,7 @@ def _effort(chat: ChatPrompt) -> str | None:
     """The effort that means the same, if there is one: as such a server was asked, so it is asked there."""
     if chat.thinks is False and chat.thought_budget is None:
         return "none"
-    if chat.thinks and chat.thought_budget is not None:
+    if chat.thinks:
         return next((effort for effort, budget in BUDGETS.items() if budget == chat.thought_budget), None)
     return None
 
@@ -41,10 +41,10 @@ def chat_extras(chat: ChatPrompt) -> dict[str, Any]:
     """What only some servers understand of it."""
     extras: dict[str, Any] = {}
     if _effort(chat) is None:
+        if chat.thought_budget is not None:  # first, as a refusal names the first
+            extras["thinking_budget"] = chat.thought_budget
         if chat.thinks is not None:
             extras["chat_template_kwargs"] = {"enable_thinking": chat.thinks}
-        if chat.thought_budget is not None:
-            extras["thinking_budget"] = chat.thought_budget
     if chat.is_continued:
         extras |= {"continue_final_message": True, "add_generation_prompt": False}
     if chat.beginning:

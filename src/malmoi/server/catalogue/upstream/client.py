@@ -11,14 +11,14 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx2
 
 from malmoi.server.catalogue.upstream.breaker import Attempt, Breaker
-from malmoi.server.catalogue.upstream.events import MAX_ANSWER_BYTES, BrokenAnswer
+from malmoi.server.catalogue.upstream.events import MAX_ANSWER_BYTES, BrokenAnswer, WithheldAnswer
 from malmoi.server.catalogue.upstream.settings import UpstreamSettings
 from malmoi.server.errors import ServerError
 
@@ -27,6 +27,8 @@ AGAIN = frozenset({429, 502, 503, 504})
 FIRST_PAUSE, MOST_PAUSE = 0.5, 10.0
 """Seconds before a request is sent again: the first, and the longest that whoever asks is kept waiting."""
 MAX_ERROR_BYTES = 64 * 2**10
+MAX_REST, REST_SECONDS = 64 * 2**10, 1.0
+"""What may follow the end of an answer: characters, and how long they are waited for."""
 MAX_CONNECTIONS = 256
 
 _log = logging.getLogger("malmoi.server")
@@ -53,14 +55,16 @@ class Client:
     ) -> AsyncGenerator[httpx2.Response, None]:
         """A response of status 200, its body still to come. `url` is what follows that of the settings, or whole.
 
-        What goes wrong while it is read, BrokenAnswer too, counts as a failure of that machine. Raises ServerError.
+        What goes wrong while it is read, BrokenAnswer too, counts as a failure of that machine; WithheldAnswer, which
+        anybody's question may bring, does not. Raises ServerError.
         """
         attempt, response = await self._answered(method, url, body)
         try:
             yield response
         except BrokenAnswer as problem:
-            attempt.fail()
-            raise self._error(f"its answer {problem}", 502) from problem
+            if not isinstance(problem, WithheldAnswer):
+                attempt.fail()
+            raise self._error(f"its answer {self._without_key(str(problem)):.400}", 502) from None
         except httpx2.TimeoutException as problem:
             attempt.fail()
             raise self._error(f"it was silent for {self.settings.timeout:g} s", 504) from problem
@@ -85,6 +89,22 @@ class Client:
             if not isinstance(found, dict):
                 raise BrokenAnswer("is no JSON object")
         return found
+
+    async def glance(self, url: str) -> tuple[int, Any]:
+        """Status and JSON of what is there, None if it is none: asked once, and no word about that machine's health.
+
+        Raises ServerError if nothing comes, and while that machine is left alone.
+        """
+        with self.breaker.attempt():  # of which nothing is said
+            try:
+                async with self._client().stream("GET", url) as response:
+                    data = await _beginning(response)
+            except (httpx2.TransportError, httpx2.InvalidURL):
+                raise self._error("it cannot be reached", 502) from None
+        try:
+            return response.status_code, json.loads(data)
+        except (ValueError, RecursionError):
+            return response.status_code, None
 
     async def close(self) -> None:
         """Close all connections."""
@@ -113,15 +133,21 @@ class Client:
         self, attempt: Attempt, method: str, url: str, body: Mapping[str, Any] | None
     ) -> httpx2.Response | tuple[ServerError, bool]:
         """A good response, or what went wrong and whether to try again."""
-        request = self._client().build_request(method, url, json=body)
+        try:
+            request = self._client().build_request(method, url, json=body)
+        except UnicodeEncodeError:
+            raise ServerError("the request holds half a character. Repair the text first.") from None
         try:
             response = await self._client().send(request, stream=True)
         except httpx2.ReadTimeout:
             attempt.fail()
             return self._error(f"it was silent for {self.settings.timeout:g} s", 504), False
+        except httpx2.PoolTimeout:  # all are ours: that machine was not even asked
+            return self._error("all connections to it are in use", 503, retry_after=1), False
         except (httpx2.TransportError, httpx2.InvalidURL) as problem:
             attempt.fail()
-            _log.warning("the upstream of %r: %s: %s", self.name, type(problem).__name__, problem)
+            # Its own words may quote a header, and with it the key.
+            _log.warning("the upstream of %r: %s", self.name, type(problem).__name__)
             return self._error("it cannot be reached", 502), True
         if response.status_code == 200:
             attempt.succeed()
@@ -159,18 +185,15 @@ class Client:
 
     def _refusal(self, response: httpx2.Response, content: bytes) -> ServerError:
         """What a response says that is not good."""
-        status, said = response.status_code, self._said(content)
-        is_ours = status in (401, 403) or status >= 500
-        # What is wrong with a request may quote it, and the log is no place for that.
-        _log.warning(
-            "the upstream of %r answers with %d%s", self.name, status, f": {said}" if is_ours else ""
-        )
+        status = response.status_code
+        # What it says may quote the request, and the log is no place for that.
+        _log.warning("the upstream of %r answers with %d", self.name, status)
         after = response.headers.get("Retry-After", "")
         retry_after = int(after) if after.isdecimal() and len(after) < 7 else None
         if status in (401, 403):
             return self._error("it refuses the key of this server, which is no fault of yours", 502)
         if 400 <= status < 500:
-            return self._error(f"it says: {said}", status, retry_after=retry_after)
+            return self._error(f"it says: {self._said(content)}", status, retry_after=retry_after)
         is_known = status in AGAIN
         return self._error(f"it answers with {status}", status if is_known else 502, retry_after=retry_after)
 
@@ -186,9 +209,10 @@ class Client:
                 text = message
             case {"detail": str(message)}:
                 text = message
-        if self.settings.key:
-            text = text.replace(self.settings.key, "...")
-        return f"{text.strip() or 'nothing':.500}"
+        return f"{self._without_key(text).strip() or 'nothing':.500}"
+
+    def _without_key(self, text: str) -> str:
+        return text.replace(self.settings.key, "...") if self.settings.key else text
 
     def _error(self, problem: str, status: int, *, retry_after: int | None = None) -> ServerError:
         return ServerError(
@@ -197,6 +221,17 @@ class Client:
             code="upstream_error",
             retry_after=retry_after,
         )
+
+
+async def read_rest(datas: AsyncIterator[str]) -> None:
+    """Read what follows the end of an answer, as only a connection that was read to its end is used again."""
+    num_characters = 0
+    with suppress(TimeoutError, BrokenAnswer, httpx2.TransportError):
+        async with asyncio.timeout(REST_SECONDS):
+            async for data in datas:
+                num_characters += len(data)
+                if num_characters > MAX_REST:
+                    return
 
 
 async def _beginning(response: httpx2.Response) -> bytes:

@@ -12,7 +12,14 @@ MAX_ANSWER_BYTES = 64 * 2**20
 
 
 class BrokenAnswer(Exception):
-    """What comes from another machine is not what it should be; the message goes on "its answer ..."."""
+    """What comes from another machine is not what it should be; the message goes on "its answer ...".
+
+    It may quote what came: `client.py` takes our key out of it, and cuts it.
+    """
+
+
+class WithheldAnswer(BrokenAnswer):
+    """What that machine did not want to say to the end. It is well: what it was asked is what it does not answer."""
 
 
 async def events(

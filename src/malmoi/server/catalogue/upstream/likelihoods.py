@@ -28,7 +28,7 @@ def read_likelihoods(said: Any) -> list[TokenLogprob]:
         content = said["content"] if isinstance(said.get("content"), list) else _as_of_chat(said)
         return [_logprob(token, list(map(_logprob, token.get("top_logprobs") or ()))) for token in content]
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
-        raise BrokenAnswer(f"has likelihoods in another form: {said!r:.60}") from None
+        raise BrokenAnswer(f"has likelihoods in another form: {said!r}") from None
 
 
 def _as_of_chat(said: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -37,13 +37,20 @@ class UpstreamSettings:
     context_length: int | None = None
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        try:
+            parts = urlsplit(self.url)
+            is_url = parts.port is None or parts.port > 0
+        except ValueError:
+            raise ConfigError(
+                "upstream is no URL: its host or its port is none. Write https://host/v1."
+            ) from None
+        if parts.username is not None or (not parts.hostname and "@" in self.url):
+            raise ConfigError("upstream has a password in its URL. Use key_env or key_file.")
+        is_url = is_url and parts.scheme in ("http", "https") and bool(parts.hostname)
+        if not is_url or parts.query or parts.fragment:
             raise ConfigError(
                 f"upstream={self.url!r} is no URL of an API. Write one such as https://host/v1."
             )
-        if parts.username or parts.password:
-            raise ConfigError(f"the URL of {parts.hostname!r} has a password in it. Use key_env or key_file.")
         for name, least in (("timeout", 0), ("connect_timeout", 0), ("retries", -1)):
             if getattr(self, name) <= least:
                 raise ConfigError(f"{name}={getattr(self, name)} is too little. Give more than {least}.")

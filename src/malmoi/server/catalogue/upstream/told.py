@@ -15,7 +15,7 @@ from uuid import uuid4
 from malmoi.llm import Completion, TokenLogprob
 from malmoi.llm.answer import Delta
 from malmoi.llm.completion import CallDelta, FinishedBy, Timings, ToolCall, Usage
-from malmoi.server.catalogue.upstream.events import BrokenAnswer
+from malmoi.server.catalogue.upstream.events import BrokenAnswer, WithheldAnswer
 from malmoi.server.catalogue.upstream.likelihoods import read_likelihoods
 
 DONE = "[DONE]"
@@ -50,9 +50,9 @@ class Told:
         for choice in choices if isinstance(choices, list) else ():
             index = choice.get("index", 0) if isinstance(choice, Mapping) else None
             if type(index) is not int or not 0 <= index < len(deltas):
-                raise BrokenAnswer(f"has the choice {index!r:.40} of {len(deltas)}")
+                raise BrokenAnswer(f"has the choice {index!r} of {len(deltas)}")
             deltas[index] = self._texts[index].read(choice, seconds)
-        return deltas if any(delta != Delta("") for delta in deltas) else None
+        return deltas if any(map(_adds, deltas)) else None
 
     @property
     def has_usage(self) -> bool:
@@ -91,8 +91,10 @@ class _Text:
         thought = said.get("reasoning_content") or said.get("reasoning")
         reason = choice.get("finish_reason") or None
         if reason is not None:
-            if not isinstance(reason, str) or reason not in _ENDINGS:
-                raise BrokenAnswer(f"was ended because of {reason!r:.40}")
+            if not isinstance(reason, str):
+                raise BrokenAnswer(f"was ended because of {reason!r}")
+            if reason not in _ENDINGS:  # content_filter, abort ...
+                raise WithheldAnswer(f"was ended because of {reason!r}: ask otherwise, or another model")
             self._finish_reason = _ENDINGS[reason]
             if isinstance(stop := choice.get("stop_reason"), str):
                 self._stop = stop
@@ -172,7 +174,7 @@ class _Pieces:
 
     def push(self, text: Any, *, is_last: bool = False) -> str:
         if text is not None and not isinstance(text, str):
-            raise BrokenAnswer(f"has {text!r:.40} where a text should be")
+            raise BrokenAnswer(f"has {text!r} where a text should be")
         piece = self._halves.decode((text or "").encode("utf-16-le", "surrogatepass"), is_last)
         self._pieces.append(piece)
         return piece
@@ -182,19 +184,23 @@ class _Pieces:
         return "".join(self._pieces)
 
 
+def _adds(delta: Delta) -> bool:
+    return any((delta.text, delta.thought, delta.calls, delta.logprobs, delta.finish_reason))
+
+
 def _object(data: str) -> Mapping[str, Any]:
     try:
         event = json.loads(data)
     except (ValueError, RecursionError):
         event = None
     if not isinstance(event, dict):
-        raise BrokenAnswer(f"has an event that is no JSON object: {data!r:.60}")
+        raise BrokenAnswer(f"has an event that is no JSON object: {data!r}")
     return event
 
 
 def _message(error: Any) -> str:
     said = error.get("message") if isinstance(error, Mapping) else error
-    return f"{said!s:.300}"
+    return str(said)
 
 
 def _count(usage: Any, name: str) -> int:

@@ -7,6 +7,7 @@ and its own `Writer`. Read next: `asked.py`.
 """
 
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -23,7 +24,7 @@ from malmoi.server.catalogue.measured import Measures, counted
 from malmoi.server.catalogue.price import Price
 from malmoi.server.catalogue.upstream.asked import UNSAID, asked
 from malmoi.server.catalogue.upstream.breaker import Breaker
-from malmoi.server.catalogue.upstream.client import FIRST_PAUSE, Client
+from malmoi.server.catalogue.upstream.client import FIRST_PAUSE, Client, read_rest
 from malmoi.server.catalogue.upstream.events import events
 from malmoi.server.catalogue.upstream.settings import ANYTHING, UpstreamSettings
 from malmoi.server.catalogue.upstream.told import DONE, Told
@@ -109,10 +110,10 @@ class Upstream(Entry, Writer):
             if "tools" in said:
                 said = {name: value for name, value in said.items() if name in ("messages", "tools")}
             rendered = await self._client.json("POST", f"{root}/v1/chat/render", {"model": model, **said})
-            return int(rendered["count"])
+            return self._count(rendered)
         if isinstance(prompt, str):
             found = await self._client.json("POST", f"{root}/tokenize", {"model": model, "text": prompt})
-            return int(found["count"])
+            return self._count(found)
         if isinstance(prompt, Infill):
             raise ServerError("a text with a gap cannot be counted on another machine.")
         return len(prompt)
@@ -125,13 +126,15 @@ class Upstream(Entry, Writer):
         try:
             rows = sorted(found["data"], key=lambda row: row["index"])
             vectors = [[float(number) for number in row["embedding"]] for row in rows]
-            return vectors, int(found["usage"]["prompt_tokens"])
-        except (KeyError, TypeError, ValueError):
-            raise ServerError(
-                f"the model {self.name!r} runs on another machine, and what that sent are no vectors.",
-                status=502,
-                code="upstream_error",
-            ) from None
+            num_tokens = int(found["usage"]["prompt_tokens"])
+        except (KeyError, OverflowError, TypeError, ValueError):
+            raise self._sent_nonsense("are no vectors") from None
+        is_one = isinstance(texts, str) or any(isinstance(one, int) for one in texts)
+        if [row["index"] for row in rows] != list(range(1 if is_one else len(texts))):
+            raise self._sent_nonsense("are not as many vectors as texts")
+        if not all(math.isfinite(number) for vector in vectors for number in vector):
+            raise self._sent_nonsense("are no finite vectors")
+        return vectors, num_tokens
 
     def described(self) -> dict[str, Any]:
         about = {
@@ -169,6 +172,7 @@ class Upstream(Entry, Writer):
             async with aclosing(events(response.aiter_raw())) as datas:
                 async for data in datas:
                     if data == DONE:
+                        await read_rest(datas)
                         break
                     if deltas := told.read(data, seconds=time.perf_counter() - begin):
                         yield deltas
@@ -178,16 +182,31 @@ class Upstream(Entry, Writer):
         yield completion
 
     async def _asks_malmoi(self) -> bool:
-        """Whether that machine is a Malmoi, which understands all that is understood here."""
-        if self._is_malmoi is None:
-            try:
-                found = await self._client.json("GET", f"/models/{quote(self.settings.model)}")
-            except ServerError as error:
-                if error.status >= 500:
-                    raise
-                found = {}  # who does not answer that question is none
-            self._is_malmoi = found.get("owned_by") == "malmoi"
-        return self._is_malmoi
+        """Whether that machine is a Malmoi, which understands all that is understood here.
+
+        Who does not answer that question is none. What may be otherwise next time is not remembered.
+        """
+        if self._is_malmoi is not None:
+            return self._is_malmoi
+        status, found = await self._client.glance(f"/models/{quote(self.settings.model)}")
+        has_owner = status == 200 and isinstance(found, dict) and "owned_by" in found
+        is_malmoi = bool(has_owner and found["owned_by"] == "malmoi")
+        if has_owner or status in (404, 405):
+            self._is_malmoi = is_malmoi
+        return is_malmoi
+
+    def _count(self, found: dict[str, Any]) -> int:
+        """The number of tokens in an answer. Raises ServerError (502) if there is none."""
+        if type(count := found.get("count")) is not int or count < 0:
+            raise self._sent_nonsense("is no number of tokens")
+        return count
+
+    def _sent_nonsense(self, problem: str) -> ServerError:
+        return ServerError(
+            f"the model {self.name!r} runs on another machine, and what that sent {problem}.",
+            status=502,
+            code="upstream_error",
+        )
 
     def _refuse_insides(self) -> NoReturn:
         raise ServerError(
