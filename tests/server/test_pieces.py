@@ -7,6 +7,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.server.conftest import HELLO
 from tests.server.scripted import Scripted
 
 from malmoi.engine import SamplingParams
@@ -14,6 +15,7 @@ from malmoi.llm.answer import Delta
 from malmoi.llm.completion import CallDelta
 from malmoi.llm.prompt import ChatPrompt
 from malmoi.server.answered import Told
+from malmoi.server.anthropic.bodies import MessagesBody
 from malmoi.server.anthropic.message import Said
 from malmoi.server.catalogue.writer import Chosen
 from malmoi.server.ollama.lines import ChatLines
@@ -76,7 +78,8 @@ def test_openais_deltas_make_the_message(answer: Scripted) -> None:
 
 @given(answer=answers())
 def test_anthropics_events_make_the_message(answer: Scripted) -> None:
-    form = Said(Chosen(name="a", writer=answer), "a")
+    body = MessagesBody.model_validate({"model": "a", "messages": HELLO, "max_tokens": 9})
+    form = Said(Chosen(name="a", writer=answer), body)
     blocks: list[dict[str, Any]] = []
     is_open = False
     for event in told(answer, form):

@@ -52,7 +52,9 @@ class Tool:
                 check_keywords(schema)
         except ValueError as problem:
             raise _refusal(described, f"in its parameters, {str(problem).rstrip('.')}") from None
-        return cls(described, name, schema, is_strict)
+        # How a schema is enforced is between whoever asks and the grammar: models were not taught the word.
+        shown = {key: value for key, value in function.items() if key != "strict"}
+        return cls({**described, "function": shown}, name, schema, is_strict)
 
 
 def offered(prompt: ChatPrompt) -> list[Tool]:
