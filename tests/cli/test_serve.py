@@ -245,6 +245,8 @@ def wait_until_refused(url: str) -> None:
                 client.get("/health")
             except httpx.ConnectError:
                 return
+            except httpx.TransportError:  # it came in while the door was being closed
+                continue
 
 
 @pytest.mark.slow

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.server.threaded import in_a_thread
+
 
 @dataclass(frozen=True)
 class Refuse:
@@ -71,14 +73,8 @@ class Misbehaving(ThreadingHTTPServer):
 
 @contextmanager
 def misbehaving() -> Iterator[Misbehaving]:
-    with Misbehaving() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with Misbehaving() as server, in_a_thread(server):
+        yield server
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -21,16 +21,14 @@ from tests.server.page.reader import (
     until_count,
     until_shown,
 )
+from tests.server.seeing import seeing_llm
 
 from malmoi.engine import SamplingParams
 from malmoi.llm import LLM, ChatPrompt
-from malmoi.media.image_processor import ImageProcessor, ShortestEdge
 from malmoi.router.rules import Rule
 from malmoi.server.catalogue.local import LocalModel
 from malmoi.server.catalogue.price import Price
 from malmoi.server.catalogue.routed import Routed, RoutedSettings
-from malmoi.testing.models import tiny_llava
-from malmoi.testing.tokenizer import SPECIAL_TOKENS, ByteTokenizer
 from malmoi.text.chat import ChatTemplate
 
 pytestmark = pytest.mark.slow
@@ -116,19 +114,7 @@ def test_a_thought_is_folded_and_what_goes_on_behind_it_begins_with_it(
 
 
 def test_a_model_that_sees_is_shown_an_image(serve: Serve, open_tab: Callable[[Served], Tab]) -> None:
-    shown = (
-        "{% for message in messages %}{% for part in message['content'] %}"
-        "{{ '<image>' if part['type'] == 'image' else part['text'] }}{% endfor %}{% endfor %}"
-    )
-    processor = ImageProcessor(
-        resize=ShortestEdge(pixels=8), crop=(8, 8), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4)
-    )
-    llm = LLM(
-        tiny_llava(),
-        ByteTokenizer([*SPECIAL_TOKENS, "<image>"]),
-        template=ChatTemplate(shown),
-        image_processor=processor,
-    )
+    llm = seeing_llm()
     served = serve(llm)
     tab = open_tab(served)
     greedily(tab, max_tokens="3")

@@ -18,17 +18,13 @@ import httpx
 import pytest
 from PIL import Image
 from tests.server.conftest import HELLO, Serve, Served, wait_until
+from tests.server.seeing import seeing_llm
 
 from malmoi.core.errors import MediaError
-from malmoi.llm import LLM
 from malmoi.llm.media import MAX_FETCHED, MAX_FILES, MediaPolicy
-from malmoi.media import ImageProcessor
-from malmoi.media.image_processor import ShortestEdge
 from malmoi.server.trust import access
 from malmoi.server.trust.logged import LOGGER, LogPrompts
-from malmoi.testing.models import tiny_llama, tiny_llava, tiny_llm
-from malmoi.testing.tokenizer import SPECIAL_TOKENS, ByteTokenizer
-from malmoi.text.chat import ChatTemplate
+from malmoi.testing.models import tiny_llama, tiny_llm
 
 CHAT = "/v1/chat/completions"
 KEYS = ("first-key", "둘째-열쇠")
@@ -307,20 +303,7 @@ def test_no_file_beside_the_page_is_given_away(tiny: Served, path: str) -> None:
 
 @pytest.fixture(scope="module")
 def seeing(start_server: Serve) -> Served:
-    shown = (
-        "{% for message in messages %}{% for part in message['content'] %}"
-        "{{ '<image>' if part['type'] == 'image' else part['text'] }}{% endfor %}{% endfor %}"
-    )
-    processor = ImageProcessor(
-        resize=ShortestEdge(pixels=8), crop=(8, 8), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4)
-    )
-    llm = LLM(
-        tiny_llava(),
-        ByteTokenizer([*SPECIAL_TOKENS, "<image>"]),
-        template=ChatTemplate(shown),
-        image_processor=processor,
-    )
-    return start_server(llm)
+    return start_server(seeing_llm())
 
 
 def png(width: int, height: int) -> bytes:

@@ -6,13 +6,12 @@ Whether they go together the engine says. Read next: `malmoi/engine/engine.py`, 
 options about the answers.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import wraps
 from typing import Any
 
 import click
 
+from malmoi.cli.option_group import option_group
 from malmoi.core.errors import CheckpointError, HubError
 from malmoi.core.quantities import read_seconds, read_size
 
@@ -139,14 +138,5 @@ class EngineSettings:
                 return DraftModel(require_kind(model, Decoder, for_what="a model that guesses"))
 
 
-def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `OPTIONS` to a click command, which gets them as one argument, `settings`."""
-
-    @wraps(command)
-    def with_settings(**options: Any) -> Any:
-        own = {field.name: options.pop(field.name) for field in fields(EngineSettings)}
-        return command(**options, settings=EngineSettings(**own))
-
-    for option in reversed(OPTIONS):
-        with_settings = option(with_settings)
-    return with_settings
+engine_options = option_group(OPTIONS, EngineSettings, argument="settings")
+"""Adds `OPTIONS` to a click command, which gets them as one argument, `settings`."""

@@ -8,12 +8,12 @@ What they mean is said in `docs/serve.md`. Read next: `serve.py`; `malmoi/server
 import ipaddress
 import logging
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from functools import wraps
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from malmoi.cli.option_group import option_group
 
 if TYPE_CHECKING:
     from malmoi.llm import LLM, TextEncoder
@@ -174,14 +174,5 @@ class ServeLimits:
             logging.getLogger(LOGGER).setLevel(logging.INFO)
 
 
-def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `OPTIONS` to a click command, which gets them as one argument, `limits`."""
-
-    @wraps(command)
-    def with_limits(**options: Any) -> Any:
-        own = {field.name: options.pop(field.name) for field in fields(ServeLimits)}
-        return command(**options, limits=ServeLimits(**own))
-
-    for option in reversed(OPTIONS):
-        with_limits = option(with_limits)
-    return with_limits
+limit_options = option_group(OPTIONS, ServeLimits, argument="limits")
+"""Adds `OPTIONS` to a click command, which gets them as one argument, `limits`."""

@@ -15,6 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from tests.server.threaded import in_a_thread
+
 import malmoi
 
 PAGE = Path(malmoi.__file__).parent / "server" / "page"
@@ -65,14 +67,8 @@ class StandIn(ThreadingHTTPServer):
 @contextmanager
 def running() -> Iterator[StandIn]:
     """A stand-in that serves for as long as the context is open."""
-    with StandIn() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with StandIn() as server, in_a_thread(server):
+        yield server
 
 
 def chunk(*, index: int = 0, finish: str | None = None, logprobs: Any = None, **delta: Any) -> dict[str, Any]:
