@@ -5,6 +5,9 @@
 #include "prefill.h"
 #include "rounding.h"
 #include "rowwise.h"
+#if defined(__AMX_TILE__)
+#include "tiled_linear.h"
+#endif
 
 namespace malmoi {
 namespace LEVEL {
@@ -19,6 +22,9 @@ bool runs_here() {
 #if defined(__AVX512BF16__)
     if (!__builtin_cpu_supports("avx512bf16")) return false;
 #endif
+#if defined(__AMX_TILE__)
+    if (!may_use_tiles()) return false;
+#endif
 #if defined(__AVX512F__)
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
@@ -30,7 +36,13 @@ bool runs_here() {
 #endif
 }
 
-const Kernels kernels{NAME(LEVEL), runs_here, linear, pack, paged_decode, prefill_attention, rms_norm, rotate,
+#if defined(__AMX_TILE__)
+constexpr auto product = tiled_linear;
+#else
+constexpr auto product = linear;
+#endif
+
+const Kernels kernels{NAME(LEVEL), runs_here, product, pack, paged_decode, prefill_attention, rms_norm, rotate,
                       gated, add};
 
 }  // namespace LEVEL

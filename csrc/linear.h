@@ -144,9 +144,11 @@ inline void copy_rows(const uint16_t* x, int64_t in, int64_t depth, int64_t rows
 }
 
 // A group's largest number becomes 127. Numbers that are not finite make the group's scale NaN, and so the row's results.
-template <class T>
+// Four bytes each go to place(0), place(1), ...; those of a tile's rows that belong to one group lie side by side, so one
+// row's scales and starts are `rows` apart.
+template <class T, class Place>
 inline void round_row(
-    const T* x, const Linear& a, int64_t rows, int32_t offset, int32_t* out, float* scales, int32_t* starts) {
+    const T* x, const Linear& a, const Place& place, int64_t rows, int32_t offset, float* scales, int32_t* starts) {
     for (int64_t g = 0; g < a.depth / a.group; ++g) {
         const T* part = x + g * a.group;
         const int64_t left = a.in - g * a.group;  // the last group may be filled up with zeros
@@ -166,15 +168,28 @@ inline void round_row(
             total = add(total, code);
             int32_t quads[kLanes / 4];
             store_bytes(reinterpret_cast<int8_t*>(quads), code);
-            for (int64_t q = 0; q < kLanes / 4; ++q) out[((g * a.group + i) / 4 + q) * rows] = quads[q];
+            for (int64_t q = 0; q < kLanes / 4; ++q) *place((g * a.group + i) / 4 + q) = quads[q];
         }
         const bool is_finite = sum(probe) == 0.0f;
         scales[g * rows] = is_finite ? size / 127.0f : NAN;
-        starts[g * rows] = is_finite ? -offset * static_cast<int32_t>(sum(total)) : 0;
+        if (starts) starts[g * rows] = is_finite ? -offset * static_cast<int32_t>(sum(total)) : 0;
     }
 }
 
 // --- the whole product -------------------------------------------------------------------------------------
+
+inline bool is_small(const Linear& a) { return a.rows * a.depth * a.out < 1 << 20; }  // less than waking a thread takes
+
+// f(panel, begin, end): a panel meets a run of tiles, as many as stay in a core's cache from panel to panel.
+template <class F>
+inline void each_panel_and_run(int64_t num_panels, int64_t num_tiles, int64_t tile_bytes, int threads, const F& f) {
+    const int64_t most = kRunBytes / tile_bytes + 1, num_runs = (num_tiles + most - 1) / most;
+    const int64_t run = (num_tiles + num_runs - 1) / num_runs;
+    parallel(num_panels * num_runs, threads, [&](int64_t task) {
+        const int64_t begin = task / num_panels * run;
+        f(task % num_panels, begin, smaller(begin + run, num_tiles));
+    });
+}
 
 inline void linear(const Linear& a, int threads) {
     if (a.rows == 0) return;
@@ -182,7 +197,7 @@ inline void linear(const Linear& a, int threads) {
     const int64_t tile_rows = is_dense ? kDenseRows : kGroupRows;
     const int64_t num_tiles = (a.rows + tile_rows - 1) / tile_rows;
     const int64_t row_words = is_dense ? a.depth / 2 : a.depth / 4, groups = is_dense ? 0 : a.depth / a.group;
-    if (a.rows * a.depth * a.out < 1 << 20) threads = 1;  // less than waking a thread takes
+    if (is_small(a)) threads = 1;
 
     thread_local Scratch<int32_t> words, starts;
     thread_local Scratch<float> scales;
@@ -201,10 +216,11 @@ inline void linear(const Linear& a, int threads) {
         for (int64_t r = 0; r < rows; ++r) {
             float* to_scales = all_scales + first * groups + r;
             int32_t* to_starts = all_starts + first * groups + r;
+            const auto place = [=](int64_t quad) { return out + quad * rows + r; };
             if (a.is_bf16)
-                round_row(narrow + r * a.in, a, rows, offset, out + r, to_scales, to_starts);
+                round_row(narrow + r * a.in, a, place, rows, offset, to_scales, to_starts);
             else
-                round_row(wide + r * a.in, a, rows, offset, out + r, to_scales, to_starts);
+                round_row(wide + r * a.in, a, place, rows, offset, to_scales, to_starts);
         }
     });
 
@@ -215,18 +231,14 @@ inline void linear(const Linear& a, int threads) {
         for (int p = 0; p < 2; ++p) store_panel<uint16_t, 1>(sums[p], a, 0, (2 * pair + p) * kPanel);
     });
 
-    // A task is a panel and a run of rows, as many as stay in a core's cache from panel to panel.
     const int64_t first_panel = 2 * num_pairs, num_panels = (a.out + kPanel - 1) / kPanel - first_panel;
-    const int64_t most = kRunBytes / (tile_rows * row_words * 4) + 1, num_runs = (num_tiles + most - 1) / most;
-    const int64_t run = (num_tiles + num_runs - 1) / num_runs;
-    parallel(num_panels * num_runs, threads, [&](int64_t task) {
-        const int64_t panel = first_panel + task % num_panels, begin = task / num_panels * run;
-        for (int64_t tile = begin; tile < smaller(begin + run, num_tiles); ++tile) {
+    each_panel_and_run(num_panels, num_tiles, tile_rows * row_words * 4, threads, [&](int64_t i, int64_t begin, int64_t end) {
+        for (int64_t tile = begin; tile < end; ++tile) {
             const int64_t first = tile * tile_rows, rows = rows_of(tile);
             const Tile ready{all_words + first * row_words, all_scales + first * groups, all_starts + first * groups};
             const auto multiply = is_dense ? multiply_for(rows, std::make_integer_sequence<int, kDenseRows>())
                                            : multiply_for(rows, std::make_integer_sequence<int, kGroupRows>());
-            multiply(a, ready, first, panel);
+            multiply(a, ready, first, first_panel + i);
         }
     });
 }

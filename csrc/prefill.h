@@ -8,6 +8,7 @@
 
 #include "kernels.h"
 #include "simd.h"
+#include "tiled_prefill.h"
 
 namespace malmoi {
 namespace LEVEL {
@@ -17,6 +18,7 @@ struct Single {
     using Unit = float;
     using Number = float;
     static constexpr int kNumbers = 1;
+    static constexpr bool kIsTiled = false;
     static Floats wide(const Unit* p) { return load(p); }
     static void store_unit(Unit* p, const Floats (&x)[kNumbers]) { store(p, x[0]); }
     static Floats multiply_add(Floats x, Floats y, Floats to) { return fma(x, y, to); }
@@ -27,6 +29,7 @@ struct Pair {
     using Unit = int32_t;
     using Number = uint16_t;
     static constexpr int kNumbers = 2;
+    static constexpr bool kIsTiled = kHasTiles;
     static Ints wide(const Unit* p) { return load_bytes(reinterpret_cast<const uint8_t*>(p)); }
     static void store_unit(Unit* p, const Floats (&x)[kNumbers]) { store_pairs(p, x[0], x[1]); }
     static Floats multiply_add(Ints x, Ints y, Floats to) { return dot_pairs(to, x, y); }
@@ -57,7 +60,8 @@ struct PrefillAttention {
     static constexpr int kNumbers = Form::kNumbers;
     static constexpr int64_t kBlock = 128;                // keys whose scores exist at a time
     static constexpr int kVectors = 3;                    // of rows in a panel
-    static constexpr int kTileKeys = kDenseRows * 2 / 3;  // whose scores with three vectors fit into the registers
+    // Keys whose scores with three vectors fit into the registers; or as many as fill tiles.
+    static constexpr int kTileKeys = Form::kIsTiled ? 32 : kDenseRows * 2 / 3;
     static constexpr int kTileRows = kDenseRows / 2;      // whose sums of four vectors do
     static constexpr float kHidden = -1e30f;              // a score
 
@@ -67,7 +71,8 @@ struct PrefillAttention {
     const int64_t ahead = a.keys - a.queries;  // a query's own key lies so many places further
     const int64_t first = seen_from(0) / kBlock * kBlock;
     const int64_t padded = round_up(a.keys - first, kTileKeys);
-    const int64_t key_units = a.head_dim / kNumbers, units = padded * key_units + padded / kNumbers * a.value_dim;
+    const int64_t key_units = round_up(a.head_dim / kNumbers, Form::kIsTiled ? kLanes : 1);  // behind the last, zeros
+    const int64_t units = padded * key_units + padded / kNumbers * a.value_dim;
 
     static int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
     int64_t within(int64_t position) const { return position < 0 ? 0 : smaller(position, a.keys); }
@@ -97,17 +102,23 @@ struct PrefillAttention {
     }
 
     // Some keys of one head, widened, each in units of its own numbers; then their values, in units of one number of each
-    // of two.
+    // of two, or for tiles number by number: (keys / 32, value_dim, 32).
     template <class K>
     void lay_out(int64_t kv_head, int64_t begin, int64_t end, Unit* out) const {
         Unit* keys = out + (begin - first) * key_units;
         Unit* values = out + padded * key_units + (begin - first) / kNumbers * a.value_dim;
         for (int64_t i = begin; i < end; ++i, keys += key_units) {
             const Stored<K> k = find<K>(a.k, a.k_scales, i, kv_head, a.head_dim);
+            std::memset(keys + a.head_dim / kNumbers, 0, (key_units - a.head_dim / kNumbers) * sizeof(Unit));
             if constexpr (kNumbers * sizeof(K) == sizeof(Unit))
                 std::memcpy(keys, k.numbers, a.head_dim * sizeof(K));
             else
                 for (int64_t h = 0; h < a.head_dim; h += kLanes) store(reinterpret_cast<Number*>(keys) + h, k.part(h));
+        }
+        if constexpr (Form::kIsTiled) {
+            for (int64_t i = begin; i < end; ++i)
+                lay_out_value(find<K>(a.v, a.v_scales, i, kv_head, a.value_dim), a.value_dim, i - begin, values);
+            return;
         }
         for (int64_t i = begin; i < end; i += kNumbers, values += a.value_dim) {
             Stored<K> v[kNumbers];
@@ -130,12 +141,13 @@ struct PrefillAttention {
         Unit* queries;  // (key_units, width)
         float* scores;  // (kBlock, width)
         Unit* weights;  // (kBlock / kNumbers, width)
-        float* sums;    // (width, value_dim)
+        float* sums;    // (width, value_dim); in tiles (value_dim, width)
     };
 
     template <int vectors>
     void attend(int64_t kv_head, int64_t first_row, int64_t num_rows, const Unit* keys) const {
         constexpr int width = vectors * kLanes;
+        [[maybe_unused]] const Tiles shapes;
         thread_local Scratch<Unit> unit_scratch;
         thread_local Scratch<float> float_scratch;
         Panel<vectors> p;
@@ -149,7 +161,8 @@ struct PrefillAttention {
         for (int r = 0; r < width; ++r) {
             const int64_t row = first_row + smaller(r, num_rows - 1), query = row / groups;
             const T* q = static_cast<const T*>(a.q) + (query * a.heads + kv_head * groups + row % groups) * a.head_dim;
-            for (int64_t unit = 0; unit < key_units; ++unit)
+            for (int64_t unit = a.head_dim / kNumbers; unit < key_units; ++unit) p.queries[unit * width + r] = 0;
+            for (int64_t unit = 0; unit < a.head_dim / kNumbers; ++unit)
                 if constexpr (kNumbers == 2)
                     std::memcpy(p.queries + unit * width + r, q + 2 * unit, sizeof(Unit));
                 else
@@ -175,8 +188,16 @@ struct PrefillAttention {
             const int64_t row = first_row + r;
             T* to = out + (row / groups * a.heads + kv_head * groups + row % groups) * a.value_dim;
             const Floats share = all(1.0f / p.totals[r]);
-            for (int64_t h = 0; h < a.value_dim; h += kLanes) store(to + h, mul(load(p.sums + r * a.value_dim + h), share));
+            for (int64_t h = 0; h < a.value_dim; h += kLanes) store(to + h, mul(sums_of(p, r, h), share));
         }
+    }
+
+    template <int vectors>
+    Floats sums_of(const Panel<vectors>& p, int64_t row, int64_t h) const {
+        if constexpr (!Form::kIsTiled) return load(p.sums + row * a.value_dim + h);
+        float lanes[kLanes];
+        for (int n = 0; n < kLanes; ++n) lanes[n] = p.sums[(h + n) * p.width + row];
+        return load(lanes);
     }
 
     // The weights of a block of keys, relative to the largest score so far, and what the sums must shrink by for that.
@@ -187,17 +208,22 @@ struct PrefillAttention {
         Floats largest[vectors];
         for (int n = 0; n < vectors; ++n) largest[n] = load(p.largest + n * kLanes);
         for (int64_t i = 0; i < count; i += kTileKeys) {
-            Floats sums[kTileKeys][vectors];
-            for (auto& key : sums)
-                for (Floats& x : key) x = zeros();
             const Unit* tile = keys + i * key_units;
-            const int64_t stride = key_units;
-            multiply_add<Form>(
-                p.queries, width, key_units, [=](int64_t unit, int c) { return tile[c * stride + unit]; }, sums);
+            Floats sums[Form::kIsTiled ? 1 : kTileKeys][vectors];
+            if constexpr (Form::kIsTiled) {
+                multiply_keys<vectors>(tile, key_units, p.queries, p.scores + i * width);
+            } else {
+                for (auto& key : sums)
+                    for (Floats& x : key) x = zeros();
+                const int64_t stride = key_units;
+                multiply_add<Form>(
+                    p.queries, width, key_units, [=](int64_t unit, int c) { return tile[c * stride + unit]; }, sums);
+            }
             for (int c = 0; c < kTileKeys; ++c)
                 for (int n = 0; n < vectors; ++n) {
-                    Floats x = a.soft_cap > 0 ? mul(bent(mul(sums[c][n], all(a.scale)), a.soft_cap), all(kLog2E))
-                                              : mul(sums[c][n], scale);
+                    const Floats product = Form::kIsTiled ? load(p.scores + (i + c) * width + n * kLanes) : sums[c][n];
+                    Floats x = a.soft_cap > 0 ? mul(bent(mul(product, all(a.scale)), a.soft_cap), all(kLog2E))
+                                              : mul(product, scale);
                     if (is_masked) {
                         const Floats at = all(static_cast<float>(position + i + c));
                         x = choose(load(p.from + n * kLanes), at, x, all(kHidden));
@@ -229,6 +255,7 @@ struct PrefillAttention {
     // Shrinks the weighted sums and adds a block's values.
     template <int vectors>
     void weigh(Panel<vectors>& p, const Unit* values, int64_t count) const {
+        if constexpr (Form::kIsTiled) return weigh_values<vectors>(values, a.value_dim, count, p.weights, p.factors, p.sums);
         const int64_t all_parts = a.value_dim / kLanes, tiles = (all_parts + 3) / 4;
         const int64_t parts = (all_parts + tiles - 1) / tiles;  // five vectors as three and two: one alone would wait
         for (int64_t r = 0; r < p.num_rows; r += kTileRows)

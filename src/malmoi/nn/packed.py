@@ -259,11 +259,11 @@ def _form_for(weight: Tensor) -> type[PanelWeight] | type[RowWeight] | None:
 
 
 def is_worth_packing() -> bool:
-    """Whether packed products are faster here: with our kernels, unless the processor multiplies tiles (AMX).
+    """Whether packed products are faster here: with kernels that use all that the processor has.
 
-    There PyTorch's own product has a matrix unit that our kernels do not use.
+    Where it multiplies tiles (AMX) and they do not, PyTorch's own product is faster.
     """
-    return level() != TWINS and not torch.cpu._is_amx_tile_supported()
+    return level() == "avx512_amx" or (level() != TWINS and not torch.cpu._is_amx_tile_supported())
 
 
 # --- model -> model ----------------------------------------------------------------------------------------
