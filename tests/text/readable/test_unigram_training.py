@@ -1,20 +1,29 @@
 import io
 import json
 from collections import Counter
-from math import exp, log
+from math import log
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 import sentencepiece
 import tokenizers
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import models, trainers
 
 from malmoi.core.errors import TokenizerError
 from malmoi.text.readable.unigram import Unigram
-from malmoi.text.readable.unigram_training import Pieces, expect, maximize, prune, seeds, train
+from malmoi.text.readable.unigram_training import (
+    Pieces,
+    cut,
+    digamma,
+    expect,
+    maximize,
+    prune,
+    seeds,
+    train,
+)
 
 REAL = (Path(__file__).parents[3] / "docs" / "engine.ko.md").read_text("utf-8")
 ENDINGS = ["", "는", "에서", "를", "으로", "하다", "했습니다"]
@@ -23,12 +32,10 @@ ENDINGS = ["", "는", "에서", "를", "으로", "하다", "했습니다"]
 @st.composite
 def languages(draw: st.DrawFn) -> Counter[str]:
     """The words of a text in a language of roots and endings, where a root is the rarer the later it comes."""
-    syllables = draw(
-        st.lists(st.characters(min_codepoint=0xAC00, max_codepoint=0xD7A3), min_size=8, max_size=20)
-    )
-    root = st.lists(st.sampled_from(syllables), min_size=1, max_size=4).map("".join)
+    letters = draw(st.lists(st.characters(categories=["L"]), min_size=8, max_size=20))
+    root = st.lists(st.sampled_from(letters), min_size=1, max_size=4).map("".join)
     roots = draw(st.lists(root, min_size=15, max_size=40, unique=True))
-    random = draw(st.randoms(use_true_random=False))
+    random = draw(st.randoms(use_true_random=True))
     rarity = [1 / (1 + index) for index in range(len(roots))]
     return Counter(
         f"▁{random.choices(roots, rarity)[0]}{random.choice(ENDINGS)}"
@@ -48,85 +55,71 @@ def the_librarys(words: Counter[str], vocab_size: int) -> Pieces:
     return dict(json.loads(made.to_str())["model"]["vocab"])
 
 
-def sentencepieces(words: Counter[str], vocab_size: int, its_seeds: Pieces | None = None) -> Pieces:
-    """What its trainer makes of `its_seeds`, or of those that it finds by itself."""
+def sentencepieces(words: Counter[str], vocab_size: int) -> Pieces:
     written = io.BytesIO()
-    with TemporaryDirectory() as directory:
-        given_seeds = {}
-        if its_seeds is not None:
-            file = Path(directory, "seeds.tsv")
-            file.write_text(
-                "".join(f"{p}\t{1e9 * exp(score):.0f}\n" for p, score in its_seeds.items()), "utf-8"
-            )
-            given_seeds = {"seed_sentencepieces_file": str(file)}
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=(word.removeprefix("▁") for word in words.elements()),
-            model_writer=written,
-            model_type="unigram",
-            vocab_size=vocab_size + 3,  # <unk>, <s> and </s>
-            hard_vocab_limit=False,
-            character_coverage=1.0,
-            normalization_rule_name="identity",
-            split_by_unicode_script=False,
-            split_by_number=False,
-            num_threads=1,
-            minloglevel=2,
-            **given_seeds,
-        )
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=(word.removeprefix("▁") for word in words.elements()),
+        model_writer=written,
+        model_type="unigram",
+        vocab_size=vocab_size,
+        bos_id=-1,
+        eos_id=-1,
+        hard_vocab_limit=False,
+        character_coverage=1.0,
+        normalization_rule_name="identity",
+        split_by_unicode_script=False,
+        split_by_number=False,
+        num_threads=1,
+        minloglevel=2,
+    )
     made = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
-    return {made.id_to_piece(i): made.get_score(i) for i in range(3, made.vocab_size())}
+    return {made.id_to_piece(i): made.get_score(i) for i in range(made.vocab_size())}
 
 
-def assert_as_likely(ours: Pieces, theirs: Pieces, words: Counter[str]) -> None:
-    """At most 0.5 % less likely; a log-likelihood is negative.
-
-    More is no fault, and there is more: of 900 pieces ours give REAL 0.79 of the log-likelihood of SentencePiece's and
-    0.86 of the library's; those two are 8 % apart, so nobody is within 0.5 % of both. Both train a tenth too many and
-    cut off the rarest, be they missed or not.
-    """
-    assert likelihood(ours, words) >= 1.005 * likelihood(theirs, words)
-
-
-def test_real_text_is_as_likely_as_with_the_trainers_in_use() -> None:
+@pytest.mark.parametrize("vocab_size", [550, 700, 900, 1100, 2000])
+def test_real_text_is_as_likely_as_with_sentencepieces_trainer(vocab_size: int) -> None:
+    """From three prunings to the one that only drops what is unused: 2,000 pieces are not to be found."""
     words = Counter(f"▁{word}" for word in REAL.split()[:2000])
-    ours = dict(train(words, 900))
-    assert len(ours) == 900
-    assert_as_likely(ours, the_librarys(words, 900), words)
-    assert_as_likely(ours, sentencepieces(words, 900), words)
+    ours, theirs = train(words, vocab_size), sentencepieces(words, vocab_size)
+    assert likelihood(dict(ours), words) == pytest.approx(likelihood(theirs, words), rel=0.005)
 
 
-@settings(max_examples=30)
-@given(languages(), st.integers(25, 60))
+@settings(max_examples=60)
+@given(languages(), st.integers(2, 60))
 def test_any_text_is_as_likely_as_with_sentencepieces_trainer(words: Counter[str], num_more: int) -> None:
-    """From our seeds: by itself it finds half as many here, as an ending that ends every word is none to it.
+    """For the same pieces are left, unless several are equally likely: then its 32 bits may cut off others of these.
 
-    The library's trainer is left out: where characters are most of the vocabulary, it may never end. With room for ten
-    pieces beside the characters, or for every word as a whole, it is luck which trainer drops the one that is missed
-    most: ours were up to 4 % less likely then.
+    Such texts are set aside, 92 of 3,400: of fifty pieces one can be worth 3.5 %. The others were 0.02 % apart at most.
     """
     vocab_size = len(set("".join(words))) + num_more
-    assume(vocab_size < len(words))
-    ours = dict(train(words, vocab_size))
+    ours, theirs = dict(train(words, vocab_size)), sentencepieces(words, vocab_size)
     assert len(ours) <= vocab_size
-    assert {*"".join(words)} <= ours.keys()
-    assert sum(map(exp, ours.values())) == pytest.approx(1)
-    assert_as_likely(ours, sentencepieces(words, vocab_size, seeds(words)), words)
+    assert {*"".join(words)} < ours.keys()
+    swapped = [(ours | theirs)[piece] for piece in ours.keys() ^ theirs.keys()]
+    assert max(swapped, default=0.0) == pytest.approx(min(swapped, default=0.0), abs=1e-4)
+    assume(not swapped)
+    assert likelihood(ours, words) == pytest.approx(likelihood(theirs, words), rel=0.005)
 
 
 @settings(max_examples=20)
 @given(languages())
-def test_the_same_seeds_become_as_likely_as_sentencepieces_do(said: Counter[str]) -> None:
-    """Neither more nor less: where nothing has to go, there is only EM, and 0.5 % is how far the two may be apart.
+def test_with_room_for_all_pieces_none_is_another_than_sentencepieces(words: Counter[str]) -> None:
+    """Where nothing has to go, there is only EM, and what it drops."""
+    ours, theirs = dict(train(words, 100_000)), sentencepieces(words, 100_000)
+    assert ours.keys() == theirs.keys()
+    assert likelihood(ours, words) == pytest.approx(likelihood(theirs, words), rel=0.0005)
 
-    Of 200 such texts the farthest was at 0.31 %. SentencePiece takes exp(digamma(n)), about n - 0.5, for a count n: of
-    words that are said once and not a hundred times the likelihoods are 2 % apart (median of the 200).
+
+def test_the_librarys_trainer_is_another_one() -> None:
+    """Nine in ten of its pieces are the same. 900 of ours have 1.09 of its log-likelihood, 1,200 have 0.96 of it.
+
+    Where characters are most of the vocabulary, the library's may never end: so there is no law about any text.
     """
-    words = Counter({word: 100 * count for word, count in said.items()})
-    pieces = seeds(words)
-    theirs = sentencepieces(words, 100_000, pieces)
-    for _ in range(2):
-        pieces = maximize(expect(pieces, words))
-    assert likelihood(pieces, words) == pytest.approx(likelihood(theirs, words), rel=0.005)
+    words = Counter(f"▁{word}" for word in REAL.split()[:2000])
+    for vocab_size in (900, 1200):
+        ours, theirs = dict(train(words, vocab_size)), the_librarys(words, vocab_size)
+        assert len(ours.keys() & theirs.keys()) > 0.8 * vocab_size
+        assert likelihood(ours, words) == pytest.approx(likelihood(theirs, words), rel=0.15)
 
 
 def test_expected_uses_are_those_over_all_ways_to_cut() -> None:
@@ -149,21 +142,56 @@ def test_a_round_of_em_never_makes_the_text_less_likely() -> None:
         pieces = fitted
 
 
-def test_what_is_used_less_than_half_a_time_is_dropped_unless_it_is_a_character() -> None:
+def test_what_is_used_less_than_half_a_time_is_dropped() -> None:
     fitted = maximize({"a": 0.1, "b": 4.5, "ab": 0.4, "ba": 5.0})
-    assert fitted == pytest.approx({"a": log(0.05), "b": log(0.45), "ba": log(0.5)})
+    b, ba, total = torch.special.digamma(torch.tensor([4.5, 5.0, 9.5], dtype=torch.float64)).tolist()
+    assert fitted == pytest.approx({"b": b - total, "ba": ba - total}, abs=1e-9)
+
+
+@given(st.floats(0.5, 1e9))
+def test_digamma_is_torchs(x: float) -> None:
+    expected = torch.special.digamma(torch.tensor(x, dtype=torch.float64)).item()
+    assert digamma(x) == pytest.approx(expected, rel=1e-10, abs=1e-10)
+
+
+def test_a_character_that_was_dropped_counts_as_the_first_piece() -> None:
+    pieces = {"a": log(0.5), "b": log(0.3), "bb": log(0.2)}
+    assert expect(pieces, {"xb": 3, "a": 1}) == pytest.approx({"a": 4, "b": 3, "bb": 0})
 
 
 def test_the_piece_that_is_missed_least_goes_first() -> None:
-    """`abc` is worth much, `xy` little; both are pieces of characters."""
-    words = {"abc": 50, "xy": 2, "x": 30, "y": 30}
-    pieces = {p: log(1 / 7) for p in ("a", "b", "c", "x", "y", "abc", "xy")}
-    assert pieces.keys() - prune(pieces, words, 6).keys() == {"xy"}
-    assert pieces.keys() - prune(pieces, words, 5).keys() == {"xy", "abc"}
+    """`abc` is worth much, `xy` little; both are pieces of characters. `by` is not used, and not missed at all."""
+    words = {"abc": 50, "xy": 2, **dict.fromkeys("abcxy", 30)}
+    pieces = {p: log(1 / 8) for p in ("a", "b", "c", "x", "y", "abc", "by", "xy")}
+    assert pieces.keys() - prune(pieces, words, 8).keys() == {"by"}
+    assert pieces.keys() - prune(pieces, words, 6).keys() == {"by", "xy"}
+    assert pieces.keys() - prune(pieces, words, 5).keys() == {"by", "xy", "abc"}
 
 
-def test_seeds_are_characters_and_what_occurs_twice_with_more_than_one_end() -> None:
-    assert set(seeds({"가나다": 1, "가나라": 1, "마": 1})) == {*"가나다라마", "가나"}
+def test_the_rarest_are_cut_off_but_no_character() -> None:
+    """`c` and `d` were dropped: they get the lowest score, and the rarer one a little more."""
+    pieces = {"a": -1.0, "b": -4.0, "ab": -2.0, "abc": -3.0}
+    assert cut(pieces, "abcd", 5) == [("a", -1.0), ("ab", -2.0), ("d", -3.9999), ("b", -4.0), ("c", -4.0)]
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ({"가나다": 1, "가나하": 1, "마": 1}, {"가나"}),
+        ({"가나다": 1, "가나라": 1, "마": 1}, set()),  # In UTF-8 다 and 라 begin with the same byte.
+        ({"가나": 2, "마": 1}, set()),  # It always ends a word,
+        ({"마": 1, "가나": 2}, {"가나"}),  # or once the text.
+    ],
+)
+def test_seeds_are_what_occurs_twice_and_goes_on_in_two_ways(words: dict[str, int], found: set[str]) -> None:
+    assert seeds(words).keys() == {*"".join(words)} | found
+
+
+def test_seeds_are_characters_by_frequency_then_pieces_by_what_they_cover() -> None:
+    weights = {"나": 7, "하": 5, "가": 2, "다": 1, "하나": 10}
+    found = seeds({"나가": 1, "가나다": 1, "하나": 5})
+    assert [*found] == [*weights]
+    assert found == pytest.approx({piece: log(weight / 25) for piece, weight in weights.items()})
 
 
 @pytest.mark.parametrize("words", [{}, {"가나다": 1}])

@@ -1,13 +1,12 @@
 """Unigram's training, told plainly: begin with too many pieces, and let go of those that are missed least.
 
-    words and how often -> seeds -> (expect -> maximize) x 2 -> prune -> ... -> pieces -> unigram.Unigram
+    words and how often -> SEEDS -> (EXPECT -> MAXIMIZE) x 2 -> PRUNE -> ... -> CUT -> pieces -> unigram.Unigram
 
-The twin of SentencePiece's trainer and of the `tokenizers` library's: with as many pieces a text is at least as likely.
-Read first: unigram.py.
+The twin of SentencePiece's trainer, step by step: the same pieces with the same scores. Read first: unigram.py.
 """
 
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from math import exp, inf, log
 
 from malmoi.core.errors import TokenizerError
@@ -18,52 +17,60 @@ Pieces = dict[str, float]
 
 
 def train(words: Mapping[str, int], vocab_size: int) -> list[tuple[str, float]]:
-    """Return at most `vocab_size` pieces, likeliest first, that `words` and their counts teach.
+    """Return the vocabulary that `words` and their counts teach: `<unk>`, then pieces, likeliest first.
 
-    Kudo 2018, arXiv:1804.10959, section 3.2: EM fits the probabilities, then the fifth without which the text would
-    lose least is dropped, until few enough are left. Characters stay, so that everything has a spelling.
-
-    Our difference: the probabilities are fitted once more after the last pruning. SentencePiece stops EM at a tenth too
-    many and cuts these off by their probability, which costs likelihood; and it takes exp(digamma(n)) for a count n.
+    Kudo 2018, arXiv:1804.10959, section 3.2: EM fits the probabilities, then the quarter without which the text would
+    lose least is dropped, until a tenth too many are left; the rarest of these are cut off. Characters stay, so that
+    everything has a spelling. SentencePiece 0.2.3 learns the same from a file with one word a line, in this order.
+    Our difference: in its 32 bits rounding chooses among equally likely pieces; it has at most a million seeds.
 
     Raises:
-        TokenizerError: there is nothing to learn from, or `vocab_size` has no room for the characters.
+        TokenizerError: there is nothing to learn from, or `vocab_size` has no room for `<unk>` and the characters.
 
     >>> words = {"학교": 6, "학교에": 2, "학교는": 2, "학교를": 2, "나": 3, "나는": 3, "너를": 3}
-    >>> [piece for piece, _ in train(words, vocab_size=8)]
-    ['학교', '나', '는', '를', '너', '에', '교', '학']
+    >>> [piece for piece, _ in train(words, vocab_size=9)]
+    ['<unk>', '학교', '나', '는', '너', '학', '를', '교', '에']
     """
-    num_characters = len(set("".join(words)))
-    if not 0 < num_characters <= vocab_size:
-        raise TokenizerError(
-            f"vocab_size={vocab_size}, and the text has {num_characters} characters, which all need a piece. "
-            f"Use {num_characters} or more, and text."
-        )
     pieces = seeds(words)
+    characters = [piece for piece in pieces if len(piece) == 1]
+    if not 0 < len(characters) < vocab_size:
+        raise TokenizerError(
+            f"vocab_size={vocab_size}, and the text has {len(characters)} characters, which all need a piece, and so "
+            f"does <unk>. Use {len(characters) + 1} or more, and text."
+        )
+    a_tenth_more = int(vocab_size * 1.1)
     while True:
         for _ in range(2):
             pieces = maximize(expect(pieces, words))
-        if len(pieces) <= vocab_size:
-            return sorted(pieces.items(), key=lambda item: (-item[1], item[0]))
-        pieces = prune(pieces, words, max(vocab_size, len(pieces) * 4 // 5))
+        pieces = prune(pieces, words, max(a_tenth_more, len(pieces) * 3 // 4))
+        if len(pieces) <= a_tenth_more:
+            return [("<unk>", 0.0), *cut(pieces, characters, vocab_size - 1)]
 
 
 def seeds(words: Mapping[str, int]) -> Pieces:
-    """Return the characters, and the substrings that occur twice: the more text one covers, the likelier it is."""
+    """Return the characters, and the substrings that go on in two ways: the more text one covers, the likelier it is.
+
+    What always goes on in the same way is not worth having beside the longer piece. A way to go on is a byte, since
+    SentencePiece looks for substrings in UTF-8; the end of a word is one, and the end of the text another.
+    """
     counts: Counter[str] = Counter()
+    goes_on: defaultdict[str, set[bytes]] = defaultdict(set)
     for word, times in words.items():
         for start in range(len(word)):
             for end in range(start + 1, min(start + MAX_PIECE_LENGTH, len(word)) + 1):
                 counts[word[start:end]] += times
-    # What is always followed by the same character is not worth having beside the longer piece.
-    beginnings = {piece[:-1] for piece, count in counts.items() if count == counts[piece[:-1]]}
+                goes_on[word[start:end]].add(word[end : end + 1].encode()[:1])
+    *_, last = "", *words
+    for start in range(len(last)):
+        goes_on[last[start:]].add(b"end of text")
     covered = {
         piece: count * len(piece)
         for piece, count in counts.items()
-        if len(piece) == 1 or (count > 1 and piece not in beginnings)
+        if len(piece) == 1 or (count > 1 and len(goes_on[piece]) > 1)
     }
     total = sum(covered.values())
-    return {piece: log(weight / total) for piece, weight in covered.items()}
+    in_order = sorted(covered, key=lambda piece: (len(piece) > 1, -covered[piece], piece))
+    return {piece: log(covered[piece] / total) for piece in in_order}
 
 
 def expect(pieces: Pieces, words: Mapping[str, int]) -> Pieces:
@@ -79,19 +86,33 @@ def expect(pieces: Pieces, words: Mapping[str, int]) -> Pieces:
             Span(length - end, length - start, piece, score) for start, end, piece, score in spans
         )
         before, after = sums_of_paths(spans, length), sums_of_paths(backwards, length)
-        for start, end, piece, score in spans:
-            uses[piece] += times * exp(before[start] + score + after[length - end] - before[length])
+        for span in spans:
+            share = exp(before[span.start] + span.score + after[length - span.end] - before[length])
+            uses[counted_as(span, pieces)] += times * share
     return uses
 
 
-def maximize(uses: Pieces) -> Pieces:
-    """Return the probabilities that make these uses likeliest, each its share: the M of EM.
+def counted_as(span: Span, pieces: Pieces) -> str:
+    """Return whose use this is: a dropped character's is the first piece's, as if that were `<unk>` already."""
+    return span.piece if span.piece in pieces else next(iter(pieces))
 
-    What is used less than half a time is dropped, as SentencePiece does; a character counts as a half then.
+
+def maximize(uses: Pieces) -> Pieces:
+    """Return the probabilities that these uses suggest: the M of EM. What is used less than half a time is dropped.
+
+    For n uses it takes exp(digamma(n)), about n - 0.5, which drives out the rare: variational Bayes, as Liang and Klein
+    teach it ("Structured Bayesian Nonparametric Models with Variational Inference", ACL 2007).
     """
-    used = {piece: max(count, 0.5) for piece, count in uses.items() if count >= 0.5 or len(piece) == 1}
-    total = sum(used.values())
-    return {piece: log(count / total) for piece, count in used.items()}
+    used = {piece: count for piece, count in uses.items() if count >= 0.5}
+    total = digamma(sum(used.values()))
+    return {piece: digamma(count) - total for piece, count in used.items()}
+
+
+def digamma(x: float) -> float:
+    """Return the derivative of log(gamma(x)) for x > 0, to ten digits (Abramowitz and Stegun 1964, 6.3.5, 6.3.18)."""
+    if x < 10:
+        return digamma(x + 1) - 1 / x
+    return log(x) - 1 / (2 * x) - 1 / (12 * x**2) + 1 / (120 * x**4) - 1 / (252 * x**6)
 
 
 def prune(pieces: Pieces, words: Mapping[str, int], size: int) -> Pieces:
@@ -100,18 +121,30 @@ def prune(pieces: Pieces, words: Mapping[str, int], size: int) -> Pieces:
     uses: Counter[str] = Counter()
     for word, times in words.items():
         for span in model.paths(word)[0].spans:
-            uses[span.piece] += times
+            uses[counted_as(span, pieces)] += times
     total = uses.total()
 
     def loss(piece: str) -> float:
         _, *others = model.paths(piece, num_paths=2)
         if not others:
             return inf  # a character
-        if not uses[piece]:
-            return 0.0
-        instead = [span.piece for span in others[0].spans]
+        instead = [counted_as(span, pieces) for span in others[0].spans]
         new_total = total + uses[piece] * (len(instead) - 1)
         score = sum(log((uses[part] + uses[piece]) / new_total) for part in instead)
         return uses[piece] * (log(uses[piece] / total) - score)
 
-    return {piece: pieces[piece] for piece in sorted(pieces, key=loss, reverse=True)[:size]}
+    missed = sorted(filter(uses.get, pieces), key=loss, reverse=True)
+    return {piece: pieces[piece] for piece in missed[:size]}
+
+
+def cut(pieces: Pieces, characters: Iterable[str], size: int) -> list[tuple[str, float]]:
+    """Return all `characters` and the likeliest other pieces, `size` in all, likeliest first.
+
+    Characters that were dropped get the lowest score, each 0.0001 more than the one before, which is more frequent.
+    """
+    lowest = min(pieces.values())
+    dropped = [character for character in characters if character not in pieces]
+    scores = {character: lowest + 0.0001 * place for place, character in enumerate(dropped)} | pieces
+    likeliest = sorted(scores, key=lambda piece: (-scores[piece], piece))
+    kept = {*sorted(likeliest, key=lambda piece: len(piece) > 1)[:size]}
+    return [(piece, scores[piece]) for piece in likeliest if piece in kept]
