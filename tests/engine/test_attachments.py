@@ -1,6 +1,7 @@
 """Images in the engine: features stand in their places however the prompt is cut, packed and computed again."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -80,6 +81,18 @@ def test_the_image_matters(model: Multimodal, requests: list[Request]) -> None:
     blind = Request(tokens=PROMPTS[0], params=PARAMS)
     seeing, not_seeing = run(Engine(model), [requests[0], blind])
     assert not torch.allclose(logprobs(seeing)[0], logprobs(not_seeing)[0], atol=1e-2)
+
+
+def test_an_image_whose_last_place_alone_is_not_cached_is_seen_where_steps_are_replayed() -> None:
+    text = replace(tiny_llava().config.text, num_heads=2, num_kv_heads=1, head_dim=16)  # as kernels take it
+    engine = Engine(model := tiny_llava(text=text), block_size=4)
+    with torch.inference_mode():
+        [features] = model.encode(images=torch.randn(1, 3, 8, 8))["images"].split(4)
+    tokens = [5, 6, 7, 8, 9, *[IMAGE_TOKEN] * 4]
+    request = Request(tokens=tokens, attachments=[Attachment(start=5, features=features)], params=PARAMS)
+    [first], [again] = run(engine, [request]), run(engine, [request])
+    assert (first.num_cached, again.num_cached) == (0, 8)
+    assert_same(again, first)
 
 
 @pytest.mark.parametrize("tokens_per_step", [4, 5, 9])

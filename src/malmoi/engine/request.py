@@ -121,6 +121,11 @@ class Request:
         if self.source is not None:
             object.__setattr__(self, "source", tuple(self.source))
 
+    @property
+    def attached_end(self) -> int:
+        """The first token behind all attachments; 0 without any."""
+        return self.attachments[-1].end if self.attachments else 0
+
     def is_end(self, token: int) -> bool:
         """Whether an answer ends with this token."""
         return token in self.stop_ids and not self.params.ignore_eos

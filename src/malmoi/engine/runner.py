@@ -45,7 +45,10 @@ class Runner:
         is_batched: bool = True,
     ) -> None:
         self.model, self.groups, self.is_batched = model, groups, is_batched
-        self.device, self.dtype = model.device, model.dtype  # asking in each step would look through all modules
+        self.device, self.dtype = (
+            model.device,
+            model.dtype,
+        )  # asking in each step would look through all modules
         self.replay = Replay(model.decoder if isinstance(model, EncoderDecoder) else model)
         self.no_states = torch.empty(1, 0, 0)
         specs = model.cache_specs()
@@ -167,8 +170,11 @@ class Runner:
 
 
 def _shows_single_ids(counts: dict[Generation, int]) -> bool:
-    """Whether everybody shows one id, or a draft's, each for itself, and nothing else is asked."""
+    """Whether everybody shows one id, or a draft's, each for itself, none of an image, and nothing else is asked."""
     return all(
-        (count == 1 or generation.draft) and not generation.num_source_pending and not generation.is_scoring
+        (count == 1 or generation.draft)
+        and generation.num_computed >= generation.request.attached_end
+        and not generation.num_source_pending
+        and not generation.is_scoring
         for generation, count in counts.items()
     )
