@@ -78,6 +78,20 @@ def test_replayed_is_computed(make: Callable[[], Any], options: dict[str, Any]) 
 
 
 @needs_kernels
+@pytest.mark.parametrize("make", [MODELS[name] for name in ("llama", "packed", "gpt2", "gemma2")])
+def test_numbers_that_are_sent_to_other_memory_are_sent_in_each_step(make: Callable[[], Any]) -> None:
+    model, params = make(), SamplingParams(temperature=0, max_tokens=24)
+    found = []
+    for send in (None, lambda numbers: torch.from_numpy(numbers).clone()):
+        engine = Engine(model, block_size=4)
+        if send is not None:  # as to a GPU
+            engine.runner.send = engine.runner.replay.send = send
+        found.append(engine.generate(PROMPTS[1:2], params)[0].tokens)
+        assert engine.runner.replay.recorded
+    assert found[0] == found[1]
+
+
+@needs_kernels
 @pytest.mark.parametrize("make", [MODELS[name] for name in ("llama", "packed", "int8", "gpt2")])
 def test_what_repeats_is_recorded_and_little_of_it_kept(make: Callable[[], Any]) -> None:
     engine, _ = said(make(), is_replayed=True)

@@ -158,14 +158,14 @@ class Engine:
             plan = self.scheduler.schedule()
             if self.drafter is not None and (self.trial is None or self.trial.is_on):
                 self.scheduler.draft(plan, self.drafter)
-            is_decoding = plan.is_decoding
+            trial = self.trial if self.trial is not None and plan.is_decoding else None
             self.scheduler.update(plan, *self.runner.run(plan))
         except BaseException:
             self.scheduler.preempt_all()  # recurrent states may have seen tokens that nobody has counted
             raise
-        if self.trial is not None and plan.counts and is_decoding:
+        if trial is not None:
             num_tokens = len(plan.counts) + self.drafts.num_accepted - num_accepted
-            self.trial.note(time.perf_counter() - begin, num_tokens)
+            trial.note(time.perf_counter() - begin, num_tokens)
 
     @property
     def num_bytes(self) -> int:

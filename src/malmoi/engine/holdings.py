@@ -72,18 +72,18 @@ class Holdings:
 
         Into a block that others hold, too, it must not write: it gets a copy, and they keep the block.
         """
-        tables = list(zip(self.groups, generation.tables, strict=True))
-        places = [group.shared_place(generation, table) for group, table in tables]
-        missing = [group.num_missing(generation, table) for group, table in tables]
-        if any(
-            count + (place is not None) > group.pool.num_free
-            for count, place, group in zip(missing, places, self.groups, strict=True)
-        ):
+        wants = []
+        for group, table, copies in zip(self.groups, generation.tables, self._copies, strict=True):
+            place = group.shared_place(generation, table)
+            count = group.num_missing(generation, table)
+            if count or place is not None:
+                wants.append((group, table, copies, place, count))
+        if any(count + (place is not None) > group.pool.num_free for group, *_, place, count in wants):
             return False
-        for (group, table), place, count, copy in zip(tables, places, missing, self._copies, strict=True):
+        for group, table, copies, place, count in wants:
             if place is not None:
                 [own] = group.pool.allocate(1)
-                copy[own] = table.blocks[place]
+                copies[own] = table.blocks[place]
                 group.pool.free([table.blocks[place]])
                 table.blocks[place] = own
             table.blocks += group.pool.allocate(count)

@@ -1,15 +1,19 @@
 """What one step shows to the model: the tokens of all generations end to end, and for each layer where its keys lie.
 
-Places are counted in NumPy; nothing is run here, and nothing stored. Place in the flow: scheduler -> how many ids of
-each generation -> INPUTS -> `runner.py`, which runs the model on them.
+    scheduler -> how many ids of each generation -> LAYOUT: the numbers -> CONTEXT: tensors over them -> model
+
+Places are counted in NumPy; nothing is run here, and nothing stored. Read next: `replay.py`, which wants no more than
+the numbers of a step that it knows; `runner.py`, which runs the model on the rest.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from malmoi.engine.blocks import Table
@@ -22,49 +26,155 @@ from malmoi.nn.state import StatePool, StateStep
 
 Counts = Mapping[Generation, int]
 """How many ids of each generation a step shows."""
+Send = Callable[[NDArray[Any]], Tensor]
+"""Makes a tensor of numbers, where the model is."""
 
 
-def step_inputs(
-    counts: Counts,
+@dataclass(eq=False)
+class Pages:
+    """Where the keys of S sequences lie in the blocks of one group of layers.
+
+    Attributes:
+        write (T,): the slot of each new token.
+        blocks (S, most): the blocks of each sequence in the order of its positions, and behind them anything.
+        lengths (S,): how many positions there are in them after this step.
+        seen (S,): how many of the last of them a query may see.
+    """
+
+    write: NDArray[np.int64]
+    blocks: NDArray[np.int32]
+    lengths: NDArray[np.int32]
+    seen: NDArray[np.int64]
+    block_size: int
+
+    def take(self, other: "Pages") -> None:
+        """Have the numbers of other pages (mutates), of as many tokens and sequences, and no more blocks."""
+        self.write[:] = other.write
+        self.blocks[:, : other.blocks.shape[1]] = other.blocks
+        self.lengths[:] = other.lengths
+
+
+@dataclass(eq=False)
+class Layout:
+    """A step of T tokens in S sequences, as numbers.
+
+    One that decodes its 6th token beside one that prefills 3: positions 5 | 0 1 2, sequence_lengths 6 | 3 3 3. Each id
+    of a draft is a sequence for itself, as it will be if it is chosen, so that the kernel of decoding takes it.
+
+    Attributes:
+        tokens, positions, sequence_lengths (T,): the ids, where each stands, and how long its sequence is then.
+        starts, num_new (S,): where the new tokens of each sequence begin, and how many there are.
+        state_slots (S,): where recurrent states are kept.
+        pages: for each group of layers.
+    """
+
+    tokens: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    sequence_lengths: NDArray[np.int64]
+    starts: Sequence[int]
+    num_new: Sequence[int]
+    state_slots: Sequence[int | None]
+    pages: Sequence[Pages]
+
+    @property
+    def num_blocks(self) -> int:
+        """The most that a sequence has in any group."""
+        return max((pages.blocks.shape[1] for pages in self.pages), default=0)
+
+    def with_room(self, num_blocks: int) -> "Layout":
+        """The same step with room for so many blocks of each sequence; what is not of blocks is shared."""
+        pages = [
+            replace(p, blocks=np.pad(p.blocks, ((0, 0), (0, num_blocks - p.blocks.shape[1]))))
+            for p in self.pages
+        ]
+        return replace(self, pages=pages)
+
+    def take(self, other: "Layout") -> None:
+        """Have the numbers of another step (mutates), of as many tokens and sequences, and no more blocks."""
+        self.tokens[:] = other.tokens
+        self.positions[:] = other.positions
+        self.sequence_lengths[:] = other.sequence_lengths
+        for own, new in zip(self.pages, other.pages, strict=True):
+            own.take(new)
+
+
+def lay_out(counts: Counts, groups: Sequence[Group]) -> Layout:
+    """The next `counts` pending ids of each generation, those of its draft included.
+
+    >>> from malmoi.engine import Request
+    >>> group = Group(num_blocks=8, block_size=4, tokens_per_step=6)
+    >>> generation = Generation(Request(tokens=[7, 8, 9, 7, 8, 9]))
+    >>> generation.num_computed, generation.tables = 5, [Table(blocks=[7, 2])]
+    >>> layout = lay_out({generation: 1}, [group])
+    >>> layout.tokens, layout.positions, layout.pages[0].write
+    (array([9]), array([5]), array([9]))
+    """
+    spans = [span for generation, count in counts.items() for span in _spans(generation, count)]
+    owners, starts, num_new = zip(*spans, strict=True)
+    ends = [start + count for start, count in zip(starts, num_new, strict=True)]
+    tokens = ((*g.ids[g.num_computed : g.num_computed + count], *g.draft) for g, count in counts.items())
+    sequences, positions = np.arange(len(owners)).repeat(num_new), _end_to_end(map(range, starts, ends))
+    lengths = np.array(ends)
+    pages = [
+        _source_pages(group, number, owners)
+        if group.is_of_source
+        else _pages(group, [g.tables[number] for g in owners], sequences, positions, lengths, num_new)
+        for number, group in enumerate(groups)
+    ]
+    return Layout(
+        tokens=_end_to_end(tokens),
+        positions=positions,
+        sequence_lengths=lengths[sequences],
+        starts=starts,
+        num_new=num_new,
+        state_slots=[generation.state_slot for generation in owners],
+        pages=pages,
+    )
+
+
+def model_inputs(
+    layout: Layout,
+    send: Send,
     *,
     groups: Sequence[Group],
     kinds: Sequence[Kind | None],
     pools: Sequence[PagedCache | StatePool],
-    source: Tensor | None,
-    dtype: torch.dtype,
-    device: torch.device,
+    source: Tensor | None = None,
+    splice: Splice | None = None,
 ) -> tuple[Tensor, Context]:
-    """This step's tokens, where each one stands, and what is cached of those before.
+    """The tokens (1, T) and the context of a step, of what `send` makes of its numbers.
 
-    One that decodes its 6th token beside one that prefills 3: positions 5 | 0 1 2, lengths 6 | 3 3 3. Each id of a
-    draft stands for itself, as it will if it is chosen, so that the kernel of decoding takes it. `source` are the
-    states of the sources that are new; attachments are spliced in, in `dtype`.
+    `source` are the states of the sources that are new, `splice` what stands in the place of tokens.
     """
-    spans = list(chain.from_iterable(_spans(generation, count) for generation, count in counts.items()))
-    owners = [generation for generation, _, _ in spans]
-    starts, new = (np.array([span[part] for span in spans]) for part in (1, 2))
-    offsets = _offsets(new)
-    tokens = list(
-        chain.from_iterable(
-            (*g.ids[g.num_computed : g.num_computed + count], *g.draft) for g, count in counts.items()
-        )
-    )
+    offsets = _offsets(layout.num_new)
     steps: dict[Kind | None, Any] = {
-        group.kind: _source_step(group, number, owners, offsets, device)
-        if group.is_of_source
-        else _paged_step(group, [g.tables[number] for g in owners], starts, new, offsets, device)
-        for number, group in enumerate(groups)
+        group.kind: PagedStep(
+            write=send(pages.write),
+            query_offsets=offsets,
+            key_offsets=_offsets(pages.seen),
+            blocks=BlockTables(send(pages.blocks), send(pages.lengths), pages.block_size),
+        )
+        for group, pages in zip(groups, layout.pages, strict=True)
     }
-    if None in kinds:
-        steps[None] = _state_step(owners, offsets, device)
+    if None in kinds:  # a state that was preempted begins again
+        steps[None] = StateStep(
+            slots=send(np.array(layout.state_slots)),
+            is_new=send(np.array(layout.starts) == 0),
+            offsets=offsets,
+        )
     context = Context(
-        positions=torch.from_numpy(_places(starts, new))[None].to(device),
-        sequence_lengths=torch.from_numpy((starts + new).repeat(new))[None].to(device),
+        positions=send(layout.positions)[None],
+        sequence_lengths=send(layout.sequence_lengths)[None],
         caches=[pool.at(steps[kind]) for kind, pool in zip(kinds, pools, strict=True)],
         source=source,
-        splice=_splice(counts, dtype, device),
+        splice=splice,
     )
-    return torch.tensor([tokens], device=device), context
+    return send(layout.tokens)[None], context
+
+
+def send_to(device: torch.device, numbers: NDArray[Any]) -> Tensor:
+    """A tensor of them; on the CPU it has the array's own memory."""
+    return torch.from_numpy(numbers).to(device)
 
 
 def kind_of(spec: CacheSpec) -> Kind | None:
@@ -72,10 +182,8 @@ def kind_of(spec: CacheSpec) -> Kind | None:
     return (spec.window, spec.is_of_source) if isinstance(spec, KeyValueSpec) else None
 
 
-def _splice(counts: Counts, dtype: torch.dtype, device: torch.device) -> Splice | None:
+def splice_of(counts: Counts, *, dtype: torch.dtype, device: torch.device) -> Splice | None:
     """The part of each attachment that stands among this step's tokens; None without any."""
-    if not any(generation.request.attachments for generation in counts):
-        return None
     is_placeholder, features = [], []
     for generation, count in counts.items():
         start, end = generation.num_computed, generation.num_computed + count
@@ -92,51 +200,37 @@ def _splice(counts: Counts, dtype: torch.dtype, device: torch.device) -> Splice 
     return Splice(torch.tensor([is_placeholder], device=device), torch.cat(features))
 
 
-def _source_step(
-    group: Group, number: int, owners: Sequence[Generation], offsets: Tensor, device: torch.device
-) -> PagedStep:
-    """As `_paged_step`, of the sources: all of one that is read in this step is new, nothing of the others."""
-    new = np.array([generation.num_source_pending for generation in owners])
+def _source_pages(group: Group, number: int, owners: Sequence[Generation]) -> Pages:
+    """Those of the sources: all of one that is read in this step is new, nothing of the others."""
+    num_new = [generation.num_source_pending for generation in owners]
+    positions = _end_to_end(map(range, num_new))
     lengths = np.array([len(generation.request.source or ()) for generation in owners])
     tables = [generation.tables[number] for generation in owners]
-    return _paged_step(group, tables, lengths - new, new, offsets, device)
+    return _pages(group, tables, np.arange(len(owners)).repeat(num_new), positions, lengths, num_new)
 
 
-def _paged_step(
+def _pages(
     group: Group,
     tables: Sequence[Table],
-    starts: np.ndarray,
-    new: np.ndarray,
-    offsets: Tensor,
-    device: torch.device,
-) -> PagedStep:
-    """Where all keys that are seen lie, and where those of each sequence's `new` tokens from `starts` on go."""
+    sequences: NDArray[np.int64],
+    positions: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    num_new: Sequence[int],
+) -> Pages:
+    """Those of sequences that have `lengths` after this step; each new token has a place in one of `sequences`."""
     size = group.block_size
-    firsts = np.array([table.first for table in tables])
     blocks = np.zeros((len(tables), max(len(table.blocks) for table in tables)), dtype=np.int32)
     for row, table in zip(blocks, tables, strict=True):
         row[: len(table.blocks)] = table.blocks
-    begin = starts - firsts * size  # counted from the first position in the table
-    end = begin + new
-    sequence, place = np.arange(len(tables)).repeat(new), _places(begin, new)
-    write = blocks[sequence, place // size].astype(np.int64) * size + place % size
-    seen = end if group.window is None else np.minimum(end, new + group.window - 1)
-    return PagedStep(
-        write=torch.from_numpy(write).to(device),
-        query_offsets=offsets,
-        key_offsets=_offsets(seen),
-        blocks=BlockTables(
-            torch.from_numpy(blocks).to(device), torch.from_numpy(end.astype(np.int32)).to(device), size
-        ),
-    )
-
-
-def _state_step(owners: Sequence[Generation], offsets: Tensor, device: torch.device) -> StateStep:
-    """The slots of the step's states; one that was preempted begins again."""
-    return StateStep(
-        slots=torch.tensor([generation.state_slot for generation in owners], device=device),
-        is_new=torch.tensor([generation.num_computed == 0 for generation in owners], device=device),
-        offsets=offsets,
+    begins = np.array([table.first for table in tables]) * size  # the first position in each table
+    block, place = np.divmod(positions - begins[sequences], size)
+    lengths = lengths - begins
+    return Pages(
+        write=blocks[sequences, block].astype(np.int64) * size + place,
+        blocks=blocks,
+        lengths=lengths.astype(np.int32),
+        seen=lengths if group.window is None else np.minimum(lengths, np.add(num_new, group.window - 1)),
+        block_size=size,
     )
 
 
@@ -148,13 +242,10 @@ def _spans(generation: Generation, count: int) -> list[tuple[Generation, int, in
     return [(generation, start, count)]
 
 
-def _offsets(lengths: np.ndarray) -> Tensor:
+def _end_to_end(parts: Iterable[Iterable[int]]) -> NDArray[np.int64]:
+    return np.fromiter(chain.from_iterable(parts), dtype=np.int64)
+
+
+def _offsets(lengths: Sequence[int] | NDArray[np.int64]) -> Tensor:
     """Where each of some neighbours begins, and where the last ends."""
-    return torch.from_numpy(np.concatenate([[0], lengths.cumsum()]))
-
-
-def _places(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """From each start, as many numbers as its length says, end to end: from 5 one and from 0 three are 5 0 1 2."""
-    ends = lengths.cumsum()
-    places: np.ndarray = np.arange(ends[-1]) + (starts - (ends - lengths)).repeat(lengths)
-    return places
+    return torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]))

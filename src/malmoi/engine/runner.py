@@ -6,6 +6,7 @@ lays them out; `sampling.py`.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import accumulate, chain, islice
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from malmoi.engine.groups import Group, Kind
-from malmoi.engine.inputs import kind_of, step_inputs
+from malmoi.engine.inputs import Send, kind_of, lay_out, model_inputs, send_to, splice_of
 from malmoi.engine.replay import Replay
 from malmoi.engine.request import Choice, Generation, Outcome
 from malmoi.engine.sampling import sample
@@ -45,12 +46,11 @@ class Runner:
         is_batched: bool = True,
     ) -> None:
         self.model, self.groups, self.is_batched = model, groups, is_batched
-        self.device, self.dtype = (
-            model.device,
-            model.dtype,
-        )  # asking in each step would look through all modules
-        self.replay = Replay(model.decoder if isinstance(model, EncoderDecoder) else model)
-        self.no_states = torch.empty(1, 0, 0)
+        # Asking in each step would look through all modules.
+        self.device, self.dtype = model.device, model.dtype
+        self.send: Send = partial(send_to, self.device)
+        self.replay = Replay(model.decoder if isinstance(model, EncoderDecoder) else model, self.send)
+        self.no_states = torch.empty(1, 0, 0) if isinstance(model, EncoderDecoder) else None  # of no source
         specs = model.cache_specs()
         self.kinds = list(map(kind_of, specs))
         memory: Any = {"dtype": model.compute_dtype or self.dtype, "device": self.device}
@@ -61,6 +61,7 @@ class Runner:
             else StatePool(num_state_slots, spec, **memory)
             for spec in specs
         ]
+        self.inputs = partial(model_inputs, groups=groups, kinds=self.kinds, pools=self.pools)
 
     @torch.inference_mode()
     def run(self, plan: Plan) -> tuple[dict[Generation, list[Outcome]], dict[Generation, list[Choice]]]:
@@ -74,7 +75,8 @@ class Runner:
 
         Writes into the cache what the model keeps of what was shown, and reads what came before.
         """
-        self._copy(plan)
+        if plan.has_copies:
+            self._copy(plan)
         outcomes: dict[Generation, list[Outcome]] = {}
         scores: dict[Generation, list[Choice]] = {}
         batches = [plan.counts] if self.is_batched else [{g: count} for g, count in plan.counts.items()]
@@ -88,26 +90,21 @@ class Runner:
         self, counts: dict[Generation, int]
     ) -> tuple[dict[Generation, list[Outcome]], dict[Generation, list[Choice]]]:
         """One pass of the model."""
-        tokens, context = step_inputs(
-            counts,
-            groups=self.groups,
-            kinds=self.kinds,
-            pools=self.pools,
-            source=self._encode(self.model, counts) if isinstance(self.model, EncoderDecoder) else None,
-            dtype=self.dtype,
-            device=self.device,
-        )
+        layout = lay_out(counts, self.groups)
         hidden, logits = None, None
         if _shows_single_ids(counts):
-            logits = self.replay.logits(tokens, context)
+            logits = self.replay.logits(layout, partial(self.inputs, source=self.no_states))
         else:
-            hidden = self.model.hidden(tokens, context)[0]
-        ends = list(accumulate(counts.values()))
+            splice = splice_of(counts, dtype=self.dtype, device=self.device)
+            inputs = self.inputs(layout, self.send, source=self._encode(counts), splice=splice)
+            hidden = self.model.hidden(*inputs)[0]
         rows: list[int] = []
         choosing: list[Generation] = []  # as they are, or would be
         owners: list[Generation] = []
         scores = {}
-        for (generation, count), end in zip(counts.items(), ends, strict=True):
+        end = 0
+        for generation, count in counts.items():
+            end += count
             if hidden is not None and generation.is_scoring:
                 scores[generation] = self._score(generation, hidden[end - count : end])
             num_drafted = count - generation.num_pending
@@ -116,6 +113,7 @@ class Runner:
                 owners += family
                 choosing += family
                 rows += [end - 1 - num_drafted] * len(family)
+            if num_drafted > 0:
                 owners += [generation] * num_drafted
                 choosing += islice(
                     accumulate(generation.draft, Generation.after, initial=generation), 1, None
@@ -157,14 +155,14 @@ class Runner:
             if kind in slots:
                 pool.copy(*slots[kind])
 
-    def _encode(self, model: EncoderDecoder, counts: dict[Generation, int]) -> Tensor:
+    def _encode(self, counts: dict[Generation, int]) -> Tensor | None:
         """The encoder's states of the sources that it has not read yet; they lie end to end, as tokens do."""
         sources = [g.request.source for g in counts if g.num_source_pending and g.request.source]
-        if not sources:
+        if not sources or not isinstance(self.model, EncoderDecoder):
             return self.no_states
-        device = self.device
-        places = Context.packed(list(map(len, sources)), specs=model.encoder.cache_specs(), device=device)
-        states = model.encode(torch.tensor([list(chain(*sources))], device=device), places)
+        device, specs = self.device, self.model.encoder.cache_specs()
+        places = Context.packed(list(map(len, sources)), specs=specs, device=device)
+        states = self.model.encode(torch.tensor([list(chain(*sources))], device=device), places)
         self.no_states = states.new_empty(1, 0, states.shape[-1])  # what a step without a new source has
         return states
 

@@ -53,23 +53,28 @@ def sample(logits: Float[Tensor, "B V"], generations: Sequence[Generation]) -> l
     """
     is_on_cpu = logits.device.type == "cpu"
     size = max(1, LOGITS_IN_CACHE // logits.shape[-1]) if is_on_cpu else len(generations)
-    groups = [slice(first, first + size) for first in range(0, len(generations), size)]
-    return [outcome for group in groups for outcome in _sample(logits[group].float(), generations[group])]
+    outcomes: list[Outcome] = []
+    for first in range(0, len(generations), size):
+        group = slice(first, first + size)
+        outcomes += _sample(logits[group].float(), generations[group])
+    return outcomes
 
 
-def _sample(logits: Float[Tensor, "B V"], generations: Sequence[Generation]) -> list[Outcome]:
+def _sample(logits: Float[Tensor, "B V"], generations: Sequence[Generation]) -> Sequence[Outcome]:
     is_beam = [generation.request.params.beam_width > 1 for generation in generations]
     if any(is_beam):
         of_beams = torch.tensor(is_beam, device=logits.device)[:, None]
         logits = torch.where(of_beams, logits.log_softmax(dim=-1), logits)
     shaped, failures = reshape(logits, generations)
-    is_finite = logits.sum(dim=-1).isfinite().tolist()
-    has_choice = is_finite if shaped is logits else shaped.amax(dim=-1).isfinite().tolist()
-    for row in range(len(generations)):
-        if not is_finite[row]:
+    if shaped is not logits:
+        for row, largest in enumerate(shaped.amax(dim=-1).tolist()):
+            if not math.isfinite(largest) and not is_beam[row]:
+                failures.setdefault(row, _NO_CHOICE)
+    for row, total in enumerate(logits.sum(dim=-1).tolist()):
+        if not math.isfinite(total):
             failures[row] = _NOT_FINITE
-        elif not has_choice[row] and not is_beam[row]:
-            failures.setdefault(row, _NO_CHOICE)
+    if not failures and not any(is_beam):
+        return _choose(logits, shaped, generations)
     outcomes: dict[int, Outcome] = dict(failures)
     ways: tuple[Callable[..., Sequence[Outcome]], ...] = (_choose, _continue)
     for kind, choose in enumerate(ways):

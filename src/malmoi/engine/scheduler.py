@@ -37,9 +37,14 @@ class Plan:
     state_copies: dict[int, int] = field(default_factory=dict)
 
     @property
+    def has_copies(self) -> bool:
+        return any(self.copies) or bool(self.state_copies)
+
+    @property
     def is_decoding(self) -> bool:
-        """Whether everybody shows one id and its draft."""
-        return all(count == 1 + len(generation.draft) for generation, count in self.counts.items())
+        """Whether somebody runs, and everybody shows one id and its draft."""
+        counts = self.counts.items()
+        return bool(counts) and all(count == 1 + len(generation.draft) for generation, count in counts)
 
 
 def _rank(generation: Generation) -> tuple[int, int]:
