@@ -422,6 +422,27 @@ def test_where_fewer_answers_exist_than_are_asked_for_those_that_do_exist_come()
     assert both.finish_reason == "length"
 
 
+def test_where_ends_are_alike_answers_that_differ_in_them_alone_are_found_once() -> None:
+    def said(ends_alike: bool, prompt: list[int]) -> list[tuple[int, ...]]:
+        """The answers without the stop ids at their ends."""
+        engine = Engine(tiny_llama())
+        stops = frozenset(MANY_STOPS)
+        generation = engine.add(
+            Request(tokens=prompt, params=search(8), stop_ids=stops, ends_alike=ends_alike)
+        )
+        while generation.finish_reason is None:
+            engine.step()
+        return [tuple(t for t in one.tokens if t not in stops) for one in family(generation)]
+
+    repeats = 0
+    for prompt in PROMPTS:
+        found, once = said(False, prompt), said(True, prompt)
+        assert once[0] == found[0]
+        assert len(set(once)) == 8
+        repeats += len(found) - len(set(found))
+    assert repeats
+
+
 def test_numbers_that_are_none_end_a_search_with_an_error_and_nothing_else() -> None:
     model = tiny_llama()
 

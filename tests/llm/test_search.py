@@ -1,15 +1,23 @@
 """Beam search at the level of text: settings, forms, stop strings, streams and chats."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
 import pytest
+import tokenizers
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import decoders, models, normalizers
 
+import malmoi
 from malmoi.core.errors import RequestError
-from malmoi.engine import SamplingParams
+from malmoi.engine import LogitsRule, SamplingParams
 from malmoi.llm import LLM, Completion
+from malmoi.llm.rules import Expected, Rules
 from malmoi.testing.models import tiny_llm, tiny_t5
+from malmoi.text.tokenizer import Tokenizer
 
 PARAMS = SamplingParams(beam_width=4, n=3, max_tokens=10)
 
@@ -34,11 +42,13 @@ def test_a_text_has_the_likeliest_answers_best_first(model: Any) -> None:
 
 
 def logprob(llm: LLM, prompt: str, answer: str) -> float:
-    """Of an answer and the stop token behind it, as the model says it of the whole sequence at once."""
-    prompt_ids, [stop] = llm.prompt_ids(prompt), llm.stop_ids
-    ids = [*prompt_ids, *llm.tokenizer.encode(answer), stop]
-    rows = llm.model(torch.tensor([ids])).logits[0, len(prompt_ids) - 1 : -1].log_softmax(-1)
-    return rows.gather(-1, torch.tensor(ids[len(prompt_ids) :])[:, None]).sum().item()
+    """Of an answer and the likeliest stop token behind it, as the model says it of the whole sequence at once."""
+    prompt_ids, answer_ids = llm.prompt_ids(prompt), llm.tokenizer.encode(answer)
+    with torch.inference_mode():
+        logits = llm.model(torch.tensor([[*prompt_ids, *answer_ids]])).logits[0, len(prompt_ids) - 1 :]
+    *rows, last = logits.log_softmax(-1)
+    said = sum(row[token].item() for row, token in zip(rows, answer_ids, strict=True))
+    return said + max(last[stop].item() for stop in llm.stop_ids)
 
 
 def test_of_a_choice_all_come_in_the_order_of_their_probabilities() -> None:
@@ -46,6 +56,78 @@ def test_of_a_choice_all_come_in_the_order_of_their_probabilities() -> None:
     params = SamplingParams(choice=choices, beam_width=8, n=4, length_penalty=0)
     completion = llm.generate("hello", params)
     assert texts(completion) == sorted(choices, key=lambda choice: -logprob(llm, "hello", choice))
+
+
+def test_texts_of_many_spellings_and_ends_are_each_found_once_by_as_many_beams() -> None:
+    llm = malmoi.load(malmoi.default_model(), dtype=torch.float32)
+    assert len(llm.stop_ids) > 1
+    choices = ("서울", "부산", "대구", "인천광역시", "서울특별시", " 서울", "서")
+    params = SamplingParams(choice=choices, beam_width=len(choices), n=len(choices), length_penalty=0)
+    prompt = "대한민국의 수도는 "
+    completion = llm.generate(prompt, params)
+    assert texts(completion) == sorted(choices, key=lambda choice: -logprob(llm, prompt, choice))
+
+
+SHIPPED = Tokenizer.load(malmoi.default_model())
+STOPS = frozenset({0, 2})
+
+
+def spellings(choices: Sequence[str], tokenizer: Tokenizer, *, beam_width: int = 2) -> list[tuple[int, ...]]:
+    """All that the rule of a choice lets come."""
+    params = SamplingParams(choice=tuple(choices), beam_width=beam_width)
+    rules = Rules(tokenizer, vocab_size=tokenizer.vocab_size)
+    first = rules.rule(params, Expected(), stop_ids=STOPS)
+    assert first is not None
+    open_ones: list[tuple[tuple[int, ...], LogitsRule]] = [((), first)]
+    found = []
+    while open_ones:
+        ids, rule = open_ones.pop()
+        mask = rule.allowed()
+        assert mask is not None
+        for token in mask.nonzero().flatten().tolist():
+            if token in STOPS:
+                found.append((*ids, token))
+            else:
+                further = rule.copy()
+                further.advance(token)
+                open_ones.append(((*ids, token), further))
+    return sorted(found)
+
+
+@given(st.sets(st.text(alphabet="서울부산특별시 ab'\n😀", min_size=1, max_size=8), min_size=1, max_size=5))
+@settings(max_examples=30, deadline=None)
+def test_a_search_may_spell_a_text_only_as_the_tokenizer_does(choices: set[str]) -> None:
+    wanted = [(*SHIPPED.encode(choice), stop) for choice in choices for stop in STOPS]
+    assert spellings(list(choices), SHIPPED) == sorted(wanted)
+
+
+def test_a_tokenizer_that_begins_every_text_with_a_space_spells_the_rest_of_one() -> None:
+    tokens = [
+        "<s>",
+        "▁",
+        "</s>",
+        "<unk>",
+        "서",
+        "울",
+        "서울",
+        "▁서",
+        "▁서울",
+        *(f"<0x{byte:02X}>" for byte in range(256)),
+    ]
+    vocab = {token: token_id for token_id, token in enumerate(tokens)}
+    merges = [("서", "울"), ("▁", "서"), ("▁", "서울")]
+    made = tokenizers.Tokenizer(models.BPE(vocab, merges, unk_token="<unk>", byte_fallback=True))
+    made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    made.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    made.add_special_tokens(["<s>", "</s>", "<unk>"])
+    tokenizer = Tokenizer(made.to_str())
+    assert tokenizer.encode("서울") == [8]
+    assert spellings(["서울", "서"], tokenizer) == [(4, 0), (4, 2), (6, 0), (6, 2)]
+    assert spellings([" 서울"], tokenizer) == [(8, 0), (8, 2)]
+    drawn = spellings(["서울", "서"], tokenizer, beam_width=1)
+    assert {b"".join(map(tokenizer.token_bytes, ids[:-1])).decode() for ids in drawn} == {"서울", "서"}
 
 
 def test_a_form_with_fewer_texts_than_answers_were_asked_for_is_an_error_with_the_number() -> None:

@@ -95,7 +95,7 @@ class BeamSearch:
         each = [
             Step(beam, choice, total + logprob)
             for beam, total in self.beams.items()
-            for choice, logprob in zip(*(beam.continuations or ((), ())), strict=True)
+            for choice, logprob in _ways(beam)
         ]
         return sorted(each, key=lambda step: -step.total)
 
@@ -123,3 +123,12 @@ class BeamSearch:
         hopes_for_length = self.params.early_stopping == "never" and self.params.length_penalty > 0
         num_tokens = self.max_tokens if hopes_for_length else len(steps[0].beam.choices) + 1
         return self._score(steps[0].total, num_tokens) <= self.found[-1].score
+
+
+def _ways(beam: Generation) -> list[tuple[Choice, float]]:
+    """The tokens that it may go on with, likeliest first; where ends are alike, one of those."""
+    ways = list(zip(*(beam.continuations or ((), ())), strict=True))
+    if beam.request.ends_alike:
+        for other in [way for way in ways if beam.request.is_end(way[0].token)][1:]:
+            ways.remove(other)
+    return ways

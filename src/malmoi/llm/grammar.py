@@ -7,7 +7,7 @@ each token by its bytes, so half a syllable is a step like any other. Read next:
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from malmoi.core.errors import RequestError
 from malmoi.engine import LogitsRule, SamplingParams
+from malmoi.llm.spelling_rule import spelling_of
 from malmoi.text.controls import any_of
 from malmoi.text.tokenizer import Tokenizer
 
@@ -168,9 +169,13 @@ class _Vocabulary:
         ids: list[int] = []
         end = 0
         for mark in self._marks.finditer(text):
-            ids += [*self._tokenizer.encode(text[end : mark.start()]), self._shown[mark[0]]]
+            ids += [*self._spell(text[end : mark.start()]), self._shown[mark[0]]]
             end = mark.end()
-        return [*ids, *self._tokenizer.encode(text[end:])]
+        return [*ids, *self._spell(text[end:])]
+
+    def _spell(self, text: str) -> Sequence[int]:
+        ids = spelling_of(self._tokenizer, text)
+        return self._tokenizer.encode(text) if ids is None else ids
 
 
 def library_for(name: str) -> Any:

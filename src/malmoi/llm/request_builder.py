@@ -251,6 +251,7 @@ class RequestBuilder:
             params=params.without_text(),
             stop_ids=stop_ids,
             rule=rule,
+            ends_alike=params.form is not None,
         )
         return TextRequest(
             request=request,

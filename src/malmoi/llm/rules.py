@@ -8,6 +8,7 @@ ended.
 
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from itertools import chain
 from threading import Lock
 
 from malmoi.core.errors import RequestError
@@ -16,6 +17,7 @@ from malmoi.engine.rules import AllOf, AnyOf
 from malmoi.llm.grammar import Grammars
 from malmoi.llm.reasoning import ThoughtFormat, ThoughtReader
 from malmoi.llm.script_lock import ScriptLock
+from malmoi.llm.spelling_rule import OneSpelling, spelling_of
 from malmoi.llm.thought_rule import BehindThought, ThoughtTokens
 from malmoi.llm.tools import Calling
 from malmoi.text.tokenizer import Tokenizer
@@ -109,7 +111,7 @@ class Rules:
         """The form that is asked for, or calls; where both may come, either."""
         calling = expected.calling
         if calling is None or not (calling.is_required or can_follow_grammars()):
-            return self._grammars.rule(params, stop_ids=stop_ids)
+            return self._given_form(params, stop_ids=stop_ids)
         if calling.is_required and params.form is not None:
             raise RequestError(
                 f"{params.form[0]} says what an answer looks like, and tool_choice wants calls in its place. Leave one "
@@ -120,11 +122,23 @@ class Rules:
                 "ignore_eos=True and tools contradict each other: an answer with calls ends with a stop id. Leave one "
                 "out."
             )
-        other = self._grammars.rule(params, stop_ids=stop_ids)
+        other = self._given_form(params, stop_ids=stop_ids)
         if other is not None:
             calling = calling.required()
         calls = self._grammars.of_calls(calling, stop_ids=stop_ids, shown=expected.shown)
         return calls if other is None else AnyOf([calls, other])
+
+    def _given_form(self, params: SamplingParams, *, stop_ids: frozenset[int]) -> LogitsRule | None:
+        """The form of `params`; a search among texts finds each once."""
+        form = self._grammars.rule(params, stop_ids=stop_ids)
+        if form is None or not params.choice or params.beam_width == 1:
+            return form
+        spellings = [spelling_of(self._tokenizer, text) for text in params.choice]
+        known = [spelling for spelling in spellings if spelling is not None]
+        if len(known) < len(spellings) or max(chain(*known), default=0) >= self._vocab_size:
+            return form
+        ends = [token for token in stop_ids if token < self._vocab_size]
+        return AllOf([form, OneSpelling(known, ends=ends, vocab_size=self._vocab_size)])
 
     def _tokens(self, thoughts: ThoughtFormat, shown: frozenset[int]) -> ThoughtTokens:
         if (thoughts, shown) not in self._thought_tokens:
