@@ -14,7 +14,15 @@ struct Codes {
     int8_t at[kMaxGroup];
 };
 
-// A group of an output's weights, rounded; `left` of them are there, the others are filled up.
+// What a group's largest number becomes, its sign changed. All are tried, and of equal ones the first is kept.
+constexpr int kNumTops = 9;
+constexpr float kTops8[kNumTops] = {128, 127, 126, 125, 124, 123, 122, 121, 120};
+constexpr float kTops4[kNumTops] = {8, 7, 7.25, 7.5, 7.75, 8.25, 8.5, 8.75, 9};
+
+inline float as_stored(float scale) { return from_bf16(to_bf16(scale)); }
+
+// A group of an output's weights, rounded; `left` of them are there, the others are filled up. The twin in packing.py
+// adds in the same order, so that both keep the same scale.
 template <class T>
 inline Codes round_group(const T* weights, int64_t left, int64_t group, bool is_int4) {
     Floats values[kMaxGroup / kLanes];
@@ -28,23 +36,26 @@ inline Codes round_group(const T* weights, int64_t left, int64_t group, bool is_
         probe = fma(values[i], zeros(), probe);  // NaN, if any of them is not finite
     }
     const float highest = max(top), lowest = -max(bottom), largest = highest >= -lowest ? highest : lowest;
+    const Floats low = all(is_int4 ? -8.0f : -128.0f), high = all(is_int4 ? 7.0f : 127.0f);
     const auto code = [&](int64_t i, float scale) {
-        if (scale == 0) return zeros();
-        const Floats low = all(is_int4 ? -8.0f : -127.0f), high = all(is_int4 ? 7.0f : 127.0f);
-        return max(low, min(high, round(div(values[i], all(scale)))));
+        return scale == 0 ? zeros() : max(low, min(high, round(div(values[i], all(scale)))));
     };
-    float scale = is_int4 ? largest / -8 : std::fabs(largest) / 127;
-    if (is_int4) {
-        Floats products = zeros(), squares = zeros();
+    const auto error = [&](float scale) {
+        Floats squares = zeros();
         for (int64_t i = 0; i < parts; ++i) {
-            const Floats q = code(i, scale);
-            products = fma(q, values[i], products);
-            squares = fma(q, q, squares);
+            const Floats off = sub(values[i], mul(all(scale), code(i, scale)));
+            squares = add(squares, mul(off, off));
         }
-        if (sum(squares) > 0) scale = sum(products) / sum(squares);
+        return sum(squares);
+    };
+    const auto& tops = is_int4 ? kTops4 : kTops8;
+    float scale = as_stored(largest / -tops[0]), least = error(scale);
+    for (int k = 1; k < kNumTops; ++k) {
+        const float tried = as_stored(largest / -tops[k]), its_error = error(tried);
+        if (its_error < least) scale = tried, least = its_error;
     }
     Codes codes;
-    codes.scale = sum(probe) == 0 ? from_bf16(to_bf16(scale)) : NAN;
+    codes.scale = sum(probe) == 0 ? scale : NAN;
     for (int64_t i = 0; i < parts; ++i) store_bytes(codes.at + i * kLanes, code(i, codes.scale));
     return codes;
 }

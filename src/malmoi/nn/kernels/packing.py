@@ -10,6 +10,7 @@ A panel is 32 outputs; their weights lie side by side, two inputs at a time in b
 Outputs and inputs are filled up with zeros. Read next: `packed_product.py`, which multiplies by them.
 """
 
+import functools
 from typing import Literal, NamedTuple
 
 import torch
@@ -26,6 +27,11 @@ FORMAT = {"bf16": 0, "int8": 1, "int4": 2}
 
 _INPUTS_A_STEP = {"int8": 4, "int4": 8}
 _ZERO = {"int8": 128, "int4": 8}
+_TOPS = {
+    "int8": (128.0, 127.0, 126.0, 125.0, 124.0, 123.0, 122.0, 121.0, 120.0),
+    "int4": (8.0, 7.0, 7.25, 7.5, 7.75, 8.25, 8.5, 8.75, 9.0),
+}
+"""What a group's largest number becomes, its sign changed. All are tried, and of equal ones the first is kept."""
 
 
 class Rounded(NamedTuple):
@@ -95,9 +101,9 @@ def unpack(
 def round_to(precision: Precision, weight: Float[Tensor, "O I"], group_size: int) -> Rounded:
     """Round each group of an output's weights to 8 or 4 bits by one scale.
 
-    int8: the largest number becomes 127 or -127, as in llama.cpp's Q8_0. int4: it becomes -8, as in Q4_0, and then the
-    scale is fitted to the codes. That is our difference: of all scales <w, q> / <q, q> makes the squared error least;
-    the codes are taken once more for it. A group with a number that is not finite has the scale NaN.
+    The largest number becomes -128 (int8) or -8 (int4), or a little less or more: of nine scales the one of the least
+    squared error is kept. llama.cpp searches so for its K-quants (`make_qx_quants`), not for Q8_0 and Q4_0. What has
+    been rounded is rounded to itself. A group with a number that is not finite has the scale NaN.
 
     >>> rounded = round_to("int8", torch.tensor([[1.27, -0.5]]), group_size=32)
     >>> unround(rounded, out_size=1, in_size=2)
@@ -128,21 +134,18 @@ def round_to_reference(precision: Precision, weight: Float[Tensor, "O I"], group
     groups = torch.unflatten(_filled(weight.float(), group_size), 1, (-1, group_size))
     highest, lowest = groups.amax(dim=-1), groups.amin(dim=-1)
     largest = torch.where(highest >= -lowest, highest, lowest)
-    if precision == "int8":
-        scales = (largest.abs() / 127).bfloat16()
-        codes = _codes(groups, scales, 127)
-    else:
-        first = largest / -8
-        codes = _codes(groups, first, 7)
-        squares = codes.square().sum(dim=-1)
-        scales = torch.where(squares > 0, (groups * codes).sum(dim=-1) / squares, first).bfloat16()
-        codes = _codes(groups, scales, 7)
+    first, *others = ((largest / -top).bfloat16().float() for top in _TOPS[precision])
+    scales, least = first, _errors(groups, first, precision)
+    for tried in others:
+        error = _errors(groups, tried, precision)
+        scales, least = torch.where(error < least, tried, scales), torch.minimum(error, least)
+    codes = _codes(groups, scales, precision)
     flat = (codes.flatten(1) + _ZERO[precision]).to(torch.uint8)
     if precision == "int4":
         halves = torch.unflatten(flat, 1, (-1, 2, 4))
         flat = (halves[:, :, 0] | halves[:, :, 1] << 4).flatten(1)
     is_finite = groups.isfinite().all(dim=-1)
-    scales = torch.where(is_finite, scales, torch.nan)
+    scales = torch.where(is_finite, scales, torch.nan).bfloat16()
     return Rounded(
         _panels(flat), torch.unflatten(scales, 0, (-1, PANEL)).transpose(1, 2).contiguous(), precision
     )
@@ -169,9 +172,20 @@ def _filled(weight: Tensor, multiple: int) -> Tensor:
     return F.pad(weight, (0, -weight.shape[1] % multiple, 0, -weight.shape[0] % PANEL))
 
 
-def _codes(groups: Tensor, scales: Tensor, highest: int) -> Tensor:
-    codes = (groups / scales.float()[..., None]).round_().clamp_(-127 if highest == 127 else -8, highest)
+def _codes(groups: Tensor, scales: Tensor, precision: Precision) -> Tensor:
+    zero = _ZERO[precision]
+    codes = (groups / scales[..., None]).round_().clamp_(-zero, zero - 1)
     return codes.nan_to_num_(nan=0.0)  # a group of zeros has the scale 0
+
+
+def _errors(groups: Tensor, scales: Tensor, precision: Precision) -> Tensor:
+    """Squared, of each group; added in the order of the kernels: sixteen lanes, then their halves."""
+    off = groups - scales[..., None] * _codes(groups, scales, precision)
+    sums = torch.unflatten(off.square(), -1, (-1, 16)).unbind(dim=-2)
+    lanes = functools.reduce(torch.add, sums)
+    while lanes.shape[-1] > 1:
+        lanes = torch.add(*lanes.chunk(2, dim=-1))
+    return lanes[..., 0]
 
 
 def _unrounded(codes: Tensor, scales: Tensor, precision: Precision) -> Tensor:
