@@ -90,7 +90,7 @@ def test_of_quantised_weights_the_bytes_that_lie_there_are_read(precision: Preci
     head, layers, norms, row = 64 * 64, 2 * (4 * 64 * 64 + 3 * 64 * 128), 5 * 64, 64
     assert weight_bytes_read(model, num_tokens=1) == 2 * (head + layers + norms + row)
     quantize(model, precision)
-    assert weight_bytes_read(model, num_tokens=1) == (head * 8.5 + layers * bits) / 8 + 2 * (norms + row)
+    assert weight_bytes_read(model, num_tokens=1) == (head + layers + row) * bits / 8 + 2 * norms
 
 
 def test_random_weights_keep_ties_and_are_the_same_every_time() -> None:

@@ -215,13 +215,14 @@ def test_weights_are_counted_in_their_own_precision() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["qwen3-0.6b", pytest.param("deepseek-v2-lite", marks=pytest.mark.slow), "whisper-tiny"]
+    "name",
+    ["qwen3-0.6b", "llama3-8b", "whisper-tiny", pytest.param("deepseek-v2-lite", marks=pytest.mark.slow)],
 )
 def test_packed_weights_are_counted_as_they_lie(name: str) -> None:
     """As on a model that was rounded, so on one that is going to be; beside the weights nothing changes."""
     config = find_preset(name)
     plain, rounded = (on_paper(config, torch.bfloat16) for _ in range(2))
-    quantize(rounded, "int4", head="int8", group_size=64)
+    quantize(rounded, "int4", group_size=64)
     assert weight_bytes(rounded) == weight_bytes(plain, Quantization(precision="int4", group_size=64))
     assert weight_bytes(rounded) == sum(tensor.nbytes for tensor in tensors_of(rounded).values())
     assert parameter_count(rounded) == parameter_count(plain)

@@ -13,7 +13,7 @@ from malmoi.models import build_model, initialise
 from malmoi.models.gemma2 import Gemma2Config
 from malmoi.models.mixtral import MixtralConfig
 from malmoi.nn.kernels.packing import round_to, unround
-from malmoi.nn.packed import packable, prepack
+from malmoi.nn.packed import prepack
 from malmoi.nn.quantized import PRECISIONS, Quantization, quantize
 from malmoi.testing.models import VOCAB_SIZE, tiny_gpt2, tiny_llama, tiny_lstm, tiny_t5
 
@@ -63,9 +63,9 @@ def test_a_model_says_the_same_on_a_gpu(name: str) -> None:
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_rounded_weights_say_there_what_their_codes_stand_for(precision: str) -> None:
     params = SamplingParams(temperature=0.0, max_tokens=24)
-    plain = llama()
-    for matrix in packable(plain):
-        rounded = round_to(Quantization(precision=precision).precision_of(matrix), matrix.weight.detach(), 32)
+    plain, quantization = llama(), Quantization(precision=precision)
+    for matrix in quantization.matrices_of(plain):
+        rounded = round_to(quantization.precision_of(matrix), matrix.weight.detach(), 32)
         out_size, in_size = matrix.weight.shape
         matrix.weight.data.copy_(unround(rounded, out_size=out_size, in_size=in_size))
     assert answers(quantize(llama(), precision).to("cuda"), params) == answers(plain, params)

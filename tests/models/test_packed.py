@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from malmoi.core.errors import CheckpointError, ConfigError, RequestError
 from malmoi.models import build_model, count_parameters, load_config, load_model, save_model
+from malmoi.models.bert import BertConfig
 from malmoi.models.llama import sized
 from malmoi.nn import packed
 from malmoi.nn.attend import AttentionRule
@@ -21,6 +22,7 @@ from malmoi.nn.linear import Linear, SharedInput
 from malmoi.nn.packed import PackedEmbedding, PackedLinear, PackedWeight, PanelWeight, prepack
 from malmoi.nn.quantized import Quantization, QuantizedWeight, quantization_of, quantize
 from malmoi.nn.stack import Decoder, Model
+from malmoi.testing.models import tiny_llama
 from malmoi.weights.files import read_tensors, write_tensors
 
 Inputs = dict[str, Tensor]
@@ -252,12 +254,61 @@ def test_a_tied_head_and_its_table_are_one_packed_weight() -> None:
             model(torch.tensor([[3, 70]]))
 
 
-def test_heads_have_a_precision_of_their_own() -> None:
-    model = quantize(llama(), "int4", head="int8")
-    found = {name: m.precision for name, m in model.named_modules() if isinstance(m, QuantizedWeight)}
-    assert found.pop("embedding.tokens.packed") == "int8"
-    assert set(found.values()) == {"int4"}
-    assert len(found) == 2 * 7
+# What is asked for the head -> whether it is tied -> precisions of table and head.
+HEADS = {
+    "auto": {True: ("int8", "int8"), False: ("int4", "int4")},
+    "int8": {True: ("int8", "int8"), False: ("int4", "int8")},
+    "int4": {True: ("int4", "int4"), False: ("int4", "int4")},
+}
+
+
+@pytest.mark.parametrize("is_tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("head", HEADS)
+def test_heads_have_a_precision_of_their_own(head: str, is_tied: bool) -> None:
+    model = quantize(tiny_llama(is_tied=is_tied), "int4", head=head)
+    assert (model.embedding.tokens.packed.precision, model.head.packed.precision) == HEADS[head][is_tied]
+    found = [m.precision for m in model.blocks.modules() if isinstance(m, QuantizedWeight)]
+    assert found == ["int4"] * 2 * 7
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+@torch.no_grad()
+def test_an_untied_table_is_rounded_and_read_by_rows(precision: str) -> None:
+    model = tiny_llama(is_tied=False)
+    table = model.embedding.tokens.weight.clone()
+    tokens = quantize(model, precision).embedding.tokens
+    assert tokens.packed is not model.head.packed
+    ids = torch.tensor([[0, 258, 31, 32, 0]])
+    assert torch.equal(tokens(ids), tokens.packed.plain()[ids])
+    assert (tokens.packed.plain() - table).norm() / table.norm() < (0.01 if precision == "int8" else 0.1)
+    assert [name for name, p in model.named_parameters() if p.ndim > 1] == []
+    with pytest.raises(RequestError, match="the id 259 is not in the vocabulary of 259 tokens"):
+        model(torch.tensor([[259]]))
+
+
+@torch.no_grad()
+def test_a_table_that_is_tied_to_a_head_behind_an_encoder_is_one_packed_weight() -> None:
+    shape = {"vocab_size": 70, "hidden_size": 32, "intermediate_size": 64, "num_layers": 1, "num_heads": 2}
+    model = quantize(build_model(BertConfig(**shape, max_positions=32, head="masked-token")), "int4")
+    assert model.head.decoder.packed is model.embedding.tokens.packed
+    assert model.head.decoder.packed.precision == "int8"
+
+
+def test_a_directory_of_before_tables_were_rounded_is_loaded_and_saved_as_it_is(tmp_path: Path) -> None:
+    model, tokens = tiny_llama(is_tied=False), torch.tensor([[5, 6, 7]])
+    save_model(quantize(model, "int4", head="int8", rounds_tables=False), tmp_path / "before")
+    file = tmp_path / "before" / "config.json"
+    config = json.loads(file.read_text("utf-8"))
+    del config["quantization_config"]["rounds_tables"]  # which the first ones do not say
+    file.write_text(json.dumps(config), "utf-8")
+    loaded = load_model(tmp_path / "before")
+    assert isinstance(loaded.embedding.tokens, nn.Embedding)
+    assert torch.equal(loaded(tokens).logits, model(tokens).logits)
+    save_model(loaded, tmp_path / "after")
+    assert (tmp_path / "after" / "model.safetensors").read_bytes() == (
+        tmp_path / "before" / "model.safetensors"
+    ).read_bytes()
+    assert quantization_of(load_model(tmp_path / "after")) == quantization_of(loaded)
 
 
 def test_a_packed_model_moves_to_another_device_and_never_to_another_precision() -> None:

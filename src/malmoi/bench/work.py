@@ -14,6 +14,7 @@ from malmoi.budget import cache_bytes
 from malmoi.budget.forwards import rehearse_step
 from malmoi.nn.linear import Linear
 from malmoi.nn.moe import MoE
+from malmoi.nn.packed import PackedEmbedding
 from malmoi.nn.stack import Decoder
 
 
@@ -71,9 +72,10 @@ def weight_bytes_read(model: Decoder, *, num_tokens: int) -> int:
     of_head = {weight.data_ptr() for weight in stored(model.head)}
     total = sum(weight.nbytes for weight in stored(model))
     for module in model.modules():
-        if isinstance(module, nn.Embedding) and module.weight.data_ptr() not in of_head:
+        if isinstance(module, nn.Embedding | PackedEmbedding):
             rows = module.num_embeddings
-            total -= module.weight.nbytes // rows * max(0, rows - num_tokens)
+            table = [weight for weight in stored(module) if weight.data_ptr() not in of_head]
+            total -= sum(weight.nbytes for weight in table) // rows * max(0, rows - num_tokens)
         elif isinstance(module, MoE):
             share = module.router.top_k / len(module.experts)
             total -= round(sum(w.nbytes for w in stored(module.experts)) * (1 - share) ** num_tokens)

@@ -18,7 +18,7 @@ from malmoi.models.base import count_parameters
 from malmoi.models.checkpoint import build_model
 from malmoi.nn.cache import CacheSpec, KeyValueSpec, PagedCache
 from malmoi.nn.moe import MoE
-from malmoi.nn.packed import PackedWeight, packable
+from malmoi.nn.packed import PackedEmbedding, PackedWeight
 from malmoi.nn.quantized import Quantization
 from malmoi.nn.stack import Decoder, Model
 
@@ -59,7 +59,7 @@ def parameter_count(model: nn.Module) -> ParameterCount:
     for moe in _modules(model, MoE):
         all_experts = count_parameters(moe.experts)
         idle += all_experts - all_experts // len(moe.experts) * moe.router.top_k
-    tables = _modules(model, nn.Embedding)
+    tables = [module for module in model.modules() if isinstance(module, nn.Embedding | PackedEmbedding)]
     heads = [decoder.head for decoder in _modules(model, Decoder)]
     return ParameterCount(
         total=total, active=total - idle, tables=count_parameters(nn.ModuleList([*tables, *heads]))
@@ -73,13 +73,13 @@ def weight_bytes(model: nn.Module, quantization: Quantization | None = None) -> 
 
     >>> from malmoi.models import llama
     >>> model = on_paper(llama.llama3_8b(), torch.bfloat16)
-    >>> int4 = Quantization(precision="int4")                    # 7.5e9 weights; the table stays as it is
+    >>> int4 = Quantization(precision="int4")
     >>> f"{weight_bytes(model) / 2**30:.1f}, {weight_bytes(model, int4) / 2**30:.1f} GiB"
-    '15.0, 5.2 GiB'
+    '15.0, 4.2 GiB'
     """
     total = sum(weight.nbytes for weight in (*model.parameters(), *model.buffers()))
     if quantization is not None:
-        for matrix in packable(model):
+        for matrix in quantization.matrices_of(model):
             total += quantization.bytes_of(matrix) - matrix.weight.nbytes
     return total
 

@@ -78,7 +78,7 @@ def load_model(
     `dtype=None` keeps the precision of the file. Then the weights of most families are the file itself, mapped
     into memory: loading reads nothing, and writing to a weight does not change the file. With another precision the
     tensors are converted one by one, so that never more than one is there twice. "int8" and "int4" round the matrices
-    of the blocks and the head (`nn.quantized.quantize`); a directory that was saved so is loaded as it is. `device` is
+    of blocks, table and head (`nn.quantized.quantize`); a directory that was saved so is loaded as it is. `device` is
     where the model is to run, "cuda" for a GPU. `revision` is a branch, a tag or a commit of the hub. `is_prepacked`:
     bf16 matrices are laid out for the device (`nn.packed.prepack`), for inference alone, and the file's memory under
     them is given back.

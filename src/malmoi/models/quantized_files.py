@@ -2,11 +2,12 @@
 
 `config.json` is the family's, with one more key:
 
-    "quantization_config": {"quant_method": "malmoi", "precision": "int4", "head": "int8", "group_size": 32,
-                            "dtype": "bfloat16"}
+    "quantization_config": {"quant_method": "malmoi", "precision": "int4", "head": "auto", "group_size": 32,
+                            "rounds_tables": true, "dtype": "bfloat16"}
 
 and `model.safetensors` has, for each packed weight, `<name>.packed.codes` and `<name>.packed.scales`
-(`nn/kernels/packing.py` says how they lie), and every other parameter under the name that it has in the model. No
+(`nn/kernels/packing.py` says how they lie), and every other parameter under the name that it has in the model. Without
+`rounds_tables`, as the first of these directories are, a table that no head is tied to is such a parameter. No
 family's rules are asked: a tensor of theirs may be two of ours, and codes cannot be cut. `dtype` is the precision of
 what is not packed.
 Place in the flow: `checkpoint.py` calls this. Read next: `nn/quantized.py`.
@@ -57,6 +58,7 @@ def take_config(raw: dict[str, Any], *, where: str) -> tuple[Quantization, torch
         precision=reader.take("precision", str),
         head=reader.take("head", str),
         group_size=reader.positive("group_size", int),
+        rounds_tables=reader.take("rounds_tables", bool, False),
     )
     dtype = DTYPES[reader.take("dtype", str)]
     reader.finish()
@@ -88,7 +90,11 @@ def fill_quantized(model: Model, quantization: Quantization, dtype: torch.dtype,
     precision.
     """
     quantize(
-        model.to(dtype), quantization.precision, group_size=quantization.group_size, head=quantization.head
+        model.to(dtype),
+        quantization.precision,
+        group_size=quantization.group_size,
+        head=quantization.head,
+        rounds_tables=quantization.rounds_tables,
     )
     stored, expected = read_tensors(directory), tensors_of(model)
     if different := sorted(stored.keys() ^ expected.keys()):

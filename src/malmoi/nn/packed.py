@@ -9,13 +9,14 @@ Place in the flow: after a model is loaded, before it runs. Read next: `quantize
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from malmoi.nn.embedding import Embedding
 from malmoi.nn.kernels.native import TWINS, in_large_pages, level
 from malmoi.nn.kernels.packed_product import packed_product
 from malmoi.nn.kernels.packing import PANEL, pack, rows_of, unpack
@@ -81,7 +82,7 @@ class PackedLinear(nn.Module):
 
 
 class PackedEmbedding(nn.Module):
-    """A table of vectors that is the head's packed weight too."""
+    """A table of vectors whose packed weight may be the head's, too."""
 
     def __init__(self, weight: PackedWeight) -> None:
         super().__init__()
@@ -274,8 +275,15 @@ class Packable:
     """A matrix that may be packed, and the places that share it: each a module and the name of its child there."""
 
     weight: Tensor
-    places: list[tuple[nn.Module, str]]
     is_head: bool
+    """Of a decoder."""
+    places: list[tuple[nn.Module, str]] = field(default_factory=list)
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether it is a table and a projection at once."""
+        is_table = {isinstance(getattr(owner, name), nn.Embedding) for owner, name in self.places}
+        return len(is_table) > 1
 
     def put(self, packed: PackedWeight) -> None:
         """Let the places share a packed weight instead (mutates the modules that own them)."""
@@ -285,11 +293,11 @@ class Packable:
             setattr(owner, name, PackedEmbedding(packed) if is_table else PackedLinear(packed, before.bias))
 
 
-def packable(model: nn.Module) -> list[Packable]:
+def packable(model: nn.Module, *, with_tables: bool = False) -> list[Packable]:
     """The projections of all blocks, and the heads of decoders with the tables that are tied to them.
 
-    Left out is a matrix whose owner reads it otherwise than by calling it, and a router's: near a tie it would send a
-    token elsewhere.
+    `with_tables`: the other tables of tokens as well, with what is tied to them. Left out is a matrix whose owner reads
+    it otherwise than by calling it, and a router's: near a tie it would send a token elsewhere.
     """
     found: dict[int, Packable] = {}
     for stack in model.modules():
@@ -299,9 +307,14 @@ def packable(model: nn.Module) -> list[Packable]:
                     _add_linears(owner, found, is_head=False)
         if isinstance(stack, Decoder):
             _add_linears(stack if isinstance(stack.head, Linear) else stack.head, found, is_head=True)
+    if with_tables:
+        for embedding in model.modules():
+            if isinstance(embedding, Embedding):
+                table = embedding.tokens.weight
+                found.setdefault(id(table), Packable(table, is_head=False))
     for owner in model.modules():
         for name, child in owner.named_children():
-            if isinstance(child, nn.Embedding) and id(child.weight) in found:
+            if isinstance(child, Linear | nn.Embedding) and id(child.weight) in found:
                 found[id(child.weight)].places.append((owner, name))
     return list(found.values())
 
@@ -322,8 +335,6 @@ def plain_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _add_linears(owner: nn.Module, found: dict[int, Packable], *, is_head: bool) -> None:
-    for name, child in owner.named_children():
+    for child in owner.children():
         if isinstance(child, Linear) and not isinstance(child, Expansion):
-            found.setdefault(id(child.weight), Packable(child.weight, [], is_head)).places.append(
-                (owner, name)
-            )
+            found.setdefault(id(child.weight), Packable(child.weight, is_head))

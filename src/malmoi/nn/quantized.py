@@ -24,7 +24,10 @@ PRECISIONS = ("int8", "int4")
 
 @dataclass(frozen=True, kw_only=True)
 class Quantization:
-    """How a model is rounded. Matrices of blocks have `precision`, heads and the tables tied to them `head`.
+    """How a model is rounded: matrices of blocks and tables of tokens to `precision`, heads to `head`.
+
+    A head of "auto" is rounded as the blocks are, but to int8 if it is tied to a table, which it then is for both.
+    Without `rounds_tables` a table that is tied to nothing stays as it is.
 
     Raises ConfigError for a precision that is not known and a group that no kernel reads.
 
@@ -34,13 +37,14 @@ class Quantization:
 
     precision: str
     group_size: int = 32
-    head: str = "int8"
+    head: str = "auto"
+    rounds_tables: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("precision", "head"):
-            if getattr(self, name) not in PRECISIONS:
+        for name, known in (("precision", PRECISIONS), ("head", ("auto", *PRECISIONS))):
+            if getattr(self, name) not in known:
                 raise ConfigError(
-                    f"{name}={getattr(self, name)!r} is no precision of packed weights. Use int8 or int4."
+                    f"{name}={getattr(self, name)!r} is no precision of packed weights. Use {' or '.join(known)}."
                 )
         if self.group_size not in (32, 64, 128):
             raise ConfigError(
@@ -52,10 +56,17 @@ class Quantization:
         """Of the blocks, scales included."""
         return int(self.precision.removeprefix("int")) + 16 / self.group_size
 
+    def matrices_of(self, model: nn.Module) -> list[Packable]:
+        """What of a model is rounded."""
+        return packable(model, with_tables=self.rounds_tables)
+
     def precision_of(self, matrix: Packable) -> Precision:
         """What one matrix of a model is rounded to."""
+        head = self.head
+        if head == "auto":
+            head = "int8" if matrix.is_tied else self.precision
         # `__post_init__` saw to it that these are all there are.
-        return cast(Precision, self.head if matrix.is_head else self.precision)
+        return cast(Precision, head if matrix.is_head or matrix.is_tied else self.precision)
 
     def bytes_of(self, matrix: Packable) -> int:
         """What it takes then, with its scales."""
@@ -107,15 +118,16 @@ def quantize(
     precision: str,
     *,
     group_size: int = 32,
-    head: str = "int8",
+    head: str = "auto",
+    rounds_tables: bool = True,
     release: Callable[[Tensor], None] = lambda weight: None,
 ) -> M:
-    """Round the matrices of the blocks and the head (mutates and returns `model`).
+    """Round the matrices of the blocks, the table of tokens and the head (mutates and returns `model`).
 
-    A matrix at a time, so beside the model there is never more than one. A head is rounded to `head`; the table of a
-    tied head is that same weight, rounded once and read row by row. What stays as it is: other tables, routers of
-    experts, recurrent layers, norms, biases, what stands before and after the blocks. `release` gets each plain weight
-    once nobody needs it. On the meta device the shapes alone are changed, for a file to fill.
+    A matrix at a time, so beside the model there is never more than one. `Quantization` says to what. A table is read
+    row by row; that of a tied head is the head's weight, rounded once. What stays as it is: tables of positions,
+    routers of experts, recurrent layers, norms, biases, what else stands before and after the blocks. `release` gets
+    each plain weight once nobody needs it. On the meta device the shapes alone are changed, for a file to fill.
 
     Raises ConfigError for an unknown precision or group, a weight that is not finite, and a model that is packed.
 
@@ -124,10 +136,12 @@ def quantize(
     >>> model(torch.tensor([[5, 6, 7]])).logits.shape
     torch.Size([1, 3, 256])
     """
-    quantization = Quantization(precision=precision, group_size=group_size, head=head)
+    quantization = Quantization(
+        precision=precision, group_size=group_size, head=head, rounds_tables=rounds_tables
+    )
     if any(isinstance(module, PackedWeight) for module in model.modules()):
         raise ConfigError("this model's weights are packed already. Quantize it before it is packed.")
-    matrices = packable(model)
+    matrices = quantization.matrices_of(model)
     while matrices:  # not `for`: the list would keep every plain weight to the end
         matrix = matrices.pop()
         weight = matrix.weight.detach()
