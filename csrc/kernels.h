@@ -72,8 +72,9 @@ struct Prefill {
 };
 
 // out = x / rms(x) * weight, for each head of each token; a token's heads lie side by side, tokens `stride` apart.
+// Weight and out are of one precision, x of that one or of a wider one.
 struct RmsNorm {
-    bool is_bf16;
+    bool x_is_bf16, is_bf16;
     int64_t tokens, heads, size, stride;
     const void* x;
     const void* weight;
@@ -102,9 +103,9 @@ struct Gated {
     void* out;
 };
 
-// out = x + y.
+// out = x + y. x and out are of one precision, y of that one or of a narrower one.
 struct Addition {
-    bool is_bf16;
+    bool is_bf16, y_is_bf16;
     int64_t size;
     const void* x;
     const void* y;

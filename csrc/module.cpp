@@ -121,9 +121,9 @@ NB_MODULE(_native, m) {
                            scale, soft_cap, to(out)};
         run([=] { return chosen->prefill_attention(task, threads), true; });
     }, unlocked);
-    m.def("rms_norm", [](bool is_bf16, int64_t tokens, int64_t heads, int64_t size, int64_t stride, Address x,
-                         Address weight, float eps, Address out, int threads) {
-        const RmsNorm task{is_bf16, tokens, heads, size, stride, to(x), to(weight), eps, to(out)};
+    m.def("rms_norm", [](bool x_is_bf16, bool is_bf16, int64_t tokens, int64_t heads, int64_t size, int64_t stride,
+                         Address x, Address weight, float eps, Address out, int threads) {
+        const RmsNorm task{x_is_bf16, is_bf16, tokens, heads, size, stride, to(x), to(weight), eps, to(out)};
         run([=] { return chosen->rms_norm(task, threads), true; });
     }, unlocked);
     m.def("rotate", [](bool is_bf16, int64_t tokens, int64_t heads, int64_t head_dim, int64_t stride, Address x,
@@ -136,8 +136,8 @@ NB_MODULE(_native, m) {
         const Gated task{is_bf16, rows, size, gate_stride, up_stride, to(gate), to(up), linear, cubic, to(out)};
         run([=] { return chosen->gated(task, threads), true; });
     }, unlocked);
-    m.def("add", [](bool is_bf16, int64_t size, Address x, Address y, Address out, int threads) {
-        const Addition task{is_bf16, size, to(x), to(y), to(out)};
+    m.def("add", [](bool is_bf16, bool y_is_bf16, int64_t size, Address x, Address y, Address out, int threads) {
+        const Addition task{is_bf16, y_is_bf16, size, to(x), to(y), to(out)};
         run([=] { return chosen->add(task, threads), true; });
     }, unlocked);
     m.def("store", [](int64_t rows, int64_t k_bytes, int64_t v_bytes, int64_t k_stride, int64_t v_stride,

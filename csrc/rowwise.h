@@ -10,8 +10,8 @@ namespace LEVEL {
 
 constexpr int64_t kWorthAThread = 1 << 16;  // numbers
 
-template <class T>
-inline void rms_norm_row(const T* x, const T* weight, int64_t size, float eps, T* out) {
+template <class X, class T>
+inline void rms_norm_row(const X* x, const T* weight, int64_t size, float eps, T* out) {
     Floats squares = zeros();
     for (int64_t i = 0; i < size; i += kLanes) {
         Floats v = load_some(x + i, size - i);
@@ -24,12 +24,12 @@ inline void rms_norm_row(const T* x, const T* weight, int64_t size, float eps, T
     }
 }
 
-template <class T>
+template <class X, class T>
 inline void rms_norm_of(const RmsNorm& a, int threads) {
     if (a.tokens * a.heads * a.size < kWorthAThread) threads = 1;
     parallel(a.tokens, threads, [&](int64_t token) {
         for (int64_t head = 0; head < a.heads; ++head)
-            rms_norm_row(static_cast<const T*>(a.x) + token * a.stride + head * a.size, static_cast<const T*>(a.weight),
+            rms_norm_row(static_cast<const X*>(a.x) + token * a.stride + head * a.size, static_cast<const T*>(a.weight),
                          a.size, a.eps, static_cast<T*>(a.out) + (token * a.heads + head) * a.size);
     });
 }
@@ -65,26 +65,29 @@ inline void gated_of(const Gated& a, int threads) {
             const int64_t left = a.size - i;
             const Floats x = load_some(gate + i, left);
             const Floats slope = fma(mul(x, x), all(-a.cubic), all(-a.linear));
-            const Floats activated = rounded<T>(div(x, add(all(1.0f), exp(mul(x, slope)))));
+            const Floats activated = div(x, add(all(1.0f), exp(mul(x, slope))));
             store_some(out + i, left, mul(activated, load_some(up + i, left)));
         }
     });
 }
 
-template <class T>
+template <class T, class Y>
 inline void add_of(const Addition& a, int threads) {
     constexpr int64_t piece = 1024;
     if (a.size < kWorthAThread) threads = 1;
     parallel((a.size + piece - 1) / piece, threads, [&](int64_t task) {
         for (int64_t i = task * piece; i < smaller((task + 1) * piece, a.size); i += kLanes) {
             const Floats x = load_some(static_cast<const T*>(a.x) + i, a.size - i);
-            store_some(static_cast<T*>(a.out) + i, a.size - i, add(x, load_some(static_cast<const T*>(a.y) + i, a.size - i)));
+            const Floats y = load_some(static_cast<const Y*>(a.y) + i, a.size - i);
+            store_some(static_cast<T*>(a.out) + i, a.size - i, add(x, y));
         }
     });
 }
 
 inline void rms_norm(const RmsNorm& a, int threads) {
-    a.is_bf16 ? rms_norm_of<uint16_t>(a, threads) : rms_norm_of<float>(a, threads);
+    a.x_is_bf16 ? rms_norm_of<uint16_t, uint16_t>(a, threads)
+    : a.is_bf16 ? rms_norm_of<float, uint16_t>(a, threads)
+                : rms_norm_of<float, float>(a, threads);
 }
 inline void rotate(const Rotate& a, int threads) {
     a.is_bf16 ? rotate_of<uint16_t>(a, threads) : rotate_of<float>(a, threads);
@@ -92,7 +95,11 @@ inline void rotate(const Rotate& a, int threads) {
 inline void gated(const Gated& a, int threads) {
     a.is_bf16 ? gated_of<uint16_t>(a, threads) : gated_of<float>(a, threads);
 }
-inline void add(const Addition& a, int threads) { a.is_bf16 ? add_of<uint16_t>(a, threads) : add_of<float>(a, threads); }
+inline void add(const Addition& a, int threads) {
+    a.is_bf16     ? add_of<uint16_t, uint16_t>(a, threads)
+    : a.y_is_bf16 ? add_of<float, uint16_t>(a, threads)
+                  : add_of<float, float>(a, threads);
+}
 
 }  // namespace LEVEL
 }  // namespace malmoi

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from malmoi.models import build_model, initialise
+from malmoi.nn.block import PreNorm, Sandwich
 from malmoi.nn.cache import KeyValueSpec, PagedCache, PagedStep, RollingCache
 from malmoi.nn.context import Context
 from malmoi.nn.splice import Splice
@@ -246,6 +247,22 @@ def test_bf16_packed_stays_near_fp32(
     wanted = packed(model, sequences)
     model.to(torch.bfloat16)
     assert_close(packed(model, sequences), wanted, tolerance=decoder_case.bf16_tolerance)
+
+
+def test_a_stream_in_bf16_is_in_fp32_where_only_norms_read_it(
+    decoder_case: Any, model: Decoder, tokens: Tensor
+) -> None:
+    model.to(torch.bfloat16)
+    sublayers = [sublayer for block in model.blocks for sublayer in block.children()]
+    is_wide = all(isinstance(sublayer, PreNorm | Sandwich) for sublayer in sublayers)
+    seen: list[torch.dtype] = []
+    for block in model.blocks:
+        block.register_forward_hook(lambda block, args, x: seen.append(x.dtype))
+    assert logits(model, tokens).dtype is torch.bfloat16
+    assert set(seen) == {torch.float32 if is_wide else torch.bfloat16}
+    seen.clear()
+    model(tokens)  # with a gradient
+    assert set(seen) == {torch.bfloat16}
 
 
 def test_bf16_activations_train_fp32_weights(

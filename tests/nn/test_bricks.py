@@ -1,11 +1,14 @@
 """The bricks of one job each: norms, projections, feed-forward, embedding, attention, context, cache sizes."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from malmoi.core.errors import ConfigError, RequestError
+from malmoi.models import initialise, llama
 from malmoi.nn.attend import AttentionRule
 from malmoi.nn.attention import Attention, head_width
 from malmoi.nn.block import Block, PostNorm, PreNorm, Reordered, Sandwich
@@ -40,10 +43,20 @@ def test_norms_equal_torch_in_fp32_whatever_the_precisions(weights: torch.dtype,
     for parameter in [*layer.parameters(), *rms.parameters()]:
         nn.init.normal_(parameter)
     layer, rms = layer.to(weights), rms.to(weights)
+    narrower = torch.bfloat16 if torch.bfloat16 in (weights, dtype) else torch.float32
     wanted = F.layer_norm(x.float(), (8,), layer.weight.float(), layer.bias.float(), 1e-5)
-    assert torch.equal(layer(x), wanted.to(dtype))
-    unit = F.rms_norm(x.float(), (8,), None, 1e-5).to(dtype)
-    torch.testing.assert_close(rms(x), unit * rms.weight.to(dtype))
+    assert torch.equal(layer(x), wanted.to(narrower))
+    unit = F.rms_norm(x.float(), (8,), None, 1e-5).to(narrower)
+    torch.testing.assert_close(rms(x), unit * rms.weight.to(narrower))
+
+
+def test_a_stream_in_fp32_brings_logits_in_bf16_nearer_to_those_in_fp32() -> None:
+    model = initialise(llama.build(llama.sized(12, vocab_size=61, max_positions=64)), seed=0).bfloat16()
+    tokens = torch.randint(61, (4, 32))
+    exact, narrow = copy.deepcopy(model).float()(tokens).logits, model(tokens).logits
+    with torch.no_grad():
+        wide = model(tokens).logits
+    assert (wide.float() - exact).std() < 0.8 * (narrow.float() - exact).std()
 
 
 def test_linear_computes_in_the_precision_of_its_input_and_returns_gradients_in_its_own() -> None:

@@ -36,6 +36,7 @@ from malmoi.nn.kernels.prefill import prefill_attention, prefill_attention_refer
 from malmoi.nn.kernels.reference import rows_attention_reference
 from malmoi.nn.kernels.rows import rows_attention
 from malmoi.nn.kernels.rowwise import (
+    add,
     gated,
     rms_norm,
     rms_norm_reference,
@@ -503,6 +504,17 @@ def test_norm_and_rotation_are_their_twins(level: str, threads: int, dtype: torc
     turned = rotate_halves(heads, angles.cos(), angles.sin())
     exact = rotate_halves_reference(heads.double(), angles.cos().double(), angles.sin().double())
     assert differ(turned, exact) < tolerance(dtype)
+
+
+@pytest.mark.parametrize("size", [1, 15, 64, 1000])
+def test_a_wide_stream_meets_narrow_weights_and_sums(level: str, threads: int, size: int) -> None:
+    x, y, weight = torch.randn(3, 100, size), torch.randn(3, 100, size).to(BF16), torch.randn(size).to(BF16)
+    assert torch.equal(add(x, y), x + y.float())
+    assert torch.equal(add(y, y), y + y)
+    normed = rms_norm(x, weight, 1e-5)
+    assert normed.dtype is BF16
+    assert differ(normed, rms_norm_reference(x, weight, 1e-5)) < tolerance(BF16)
+    assert differ(normed, rms_norm_reference(x.double(), weight.double(), 1e-5)) < tolerance(BF16)
 
 
 @pytest.mark.parametrize("dtype", [FP32, BF16], ids=str)

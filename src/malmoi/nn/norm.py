@@ -1,5 +1,6 @@
 """Normalisation: LayerNorm, RMSNorm and its offset form, computed in fp32 whatever the precision of input and weights.
 
+What they make has the narrower of both precisions: a residual stream in fp32 reaches the products as the weights are.
 Place in the flow: inside each residual sublayer (`block`), and once before the head (`stack`).
 Read next: `kernels/rowwise.py`, `mlp`, `attention`.
 """
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from malmoi.nn.kernels.rowwise import rms_norm
+from malmoi.nn.kernels.rowwise import narrower, rms_norm
 
 
 class RMSNorm(nn.Module):
@@ -47,7 +48,7 @@ class OffsetRMSNorm(nn.Module):
     def forward(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
         wide = x.float()
         normed = wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + self.eps)
-        return (normed * (1.0 + self.weight.float())).to(x.dtype)
+        return (normed * (1.0 + self.weight.float())).to(narrower(x, self.weight))
 
 
 class LayerNorm(nn.LayerNorm):
@@ -61,4 +62,4 @@ class LayerNorm(nn.LayerNorm):
         normed = F.layer_norm(
             x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps
         )
-        return normed.to(x.dtype)
+        return normed.to(narrower(x, self.weight))

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
+from malmoi.nn.block import PreNorm, Sandwich
 from malmoi.nn.cache import CachedLayer, CacheSpec, LayerCache
 from malmoi.nn.context import Context
 from malmoi.nn.padding import Padding
@@ -178,6 +179,21 @@ class Decoder(Stack):
         )
         self.head = head
         self.vocab_size = vocab_size
+        sublayers = [sublayer for block in self.blocks for sublayer in block.children()]
+        self.is_read_by_norms = all(isinstance(sublayer, PreNorm | Sandwich) for sublayer in sublayers)
+
+    def embed(
+        self, inputs: Shaped[Tensor, "B *rest"], context: Context
+    ) -> tuple[Float[Tensor, "B T D"], Context]:
+        """As any stack's; but of a model in bf16 the stream is in fp32, if only norms read it.
+
+        Rounded after each sublayer it makes most of the error of such a model's logits (`docs/decisions/0009`). On a
+        GPU, and where a gradient is asked for, it is in bf16 too.
+        """
+        x, context = super().embed(inputs, context)
+        is_bf16 = self.compute_dtype is None and x.dtype is torch.bfloat16
+        is_wide = is_bf16 and self.is_read_by_norms and x.is_cpu and not torch.is_grad_enabled()
+        return x.float() if is_wide else x, context
 
     def forward(
         self,

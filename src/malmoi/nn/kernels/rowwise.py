@@ -7,7 +7,7 @@ these. Read next: `csrc/rowwise.h`, `gpu/rowwise.py`.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -20,8 +20,11 @@ from malmoi.nn.kernels.on_gpu import gpu_kernels_for
 def rms_norm(
     x: Float[Tensor, "*batch D"], weight: Float[Tensor, " D"], eps: float
 ) -> Float[Tensor, "*batch D"]:
-    """`x / rms(x) * weight`: normalised in fp32 and rounded to the precision of x before the weight multiplies it."""
-    kernels, gpu_kernels = kernels_for(x, weight), gpu_kernels_for(x, weight)
+    """`x / rms(x) * weight`: normalised in fp32 and rounded before the weight multiplies it.
+
+    In the precision that is `narrower`.
+    """
+    kernels, gpu_kernels = _kernels_for_stream(x, weight), gpu_kernels_for(x, weight)
     if kernels is None and gpu_kernels is None:
         return rms_norm_reference(x, weight, eps)
     size, num_axes = x.shape[-1], 2 if x.ndim == 4 else 1
@@ -32,9 +35,10 @@ def rms_norm(
             x, weight, eps, num_axes=num_axes, stride=stride
         )
         return of_gpu
-    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    out = torch.empty_like(x, dtype=weight.dtype, memory_format=torch.contiguous_format)
     kernels.rms_norm(
         x.dtype is torch.bfloat16,
+        weight.dtype is torch.bfloat16,
         x.numel() // (num_heads * size),
         num_heads,
         size,
@@ -52,9 +56,18 @@ def rms_norm_reference(
     x: Float[Tensor, "*batch D"], weight: Float[Tensor, " D"], eps: float
 ) -> Float[Tensor, "*batch D"]:
     """The same, operator by operator."""
-    wide = x.float()
+    wide, dtype = x.float(), narrower(x, weight)
     normed = wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + eps)
-    return weight.to(x.dtype) * normed.to(x.dtype)
+    return weight.to(dtype) * normed.to(dtype)
+
+
+def narrower(x: Tensor, weight: Tensor) -> torch.dtype:
+    """What a norm makes: of a wide residual stream the precision of the weights, under wide weights that of x.
+
+    >>> narrower(torch.ones(2), torch.ones(2, dtype=torch.bfloat16))
+    torch.bfloat16
+    """
+    return weight.dtype if weight.itemsize < x.itemsize else x.dtype
 
 
 def rotate_halves(
@@ -109,7 +122,7 @@ def gated(
     activation: Callable[[Tensor], Tensor],
     sigmoid: Sigmoid | None,
 ) -> Float[Tensor, "*batch F"]:
-    """`activation(gate) * up`, the activation computed in fp32 and rounded before it multiplies.
+    """`activation(gate) * up`, computed in fp32 and rounded once; the twin rounds the activation too.
 
     `sigmoid` is what the activation is in numbers, if it is of that form; the twin, `activation` itself, is for any.
 
@@ -185,8 +198,11 @@ def store(
 
 
 def add(x: Float[Tensor, "*batch D"], y: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
-    """`x + y`. PyTorch has it; but in a recorded step it would be the one operator among kernels."""
-    kernels, gpu_kernels = kernels_for(x, y), gpu_kernels_for(x, y)
+    """`x + y`, in the precision that is wider.
+
+    PyTorch has it; but in a recorded step it would be the one operator among kernels.
+    """
+    kernels, gpu_kernels = _kernels_for_stream(x, y), gpu_kernels_for(x, y)
     has_kernels = kernels is not None or gpu_kernels is not None
     if not has_kernels or x.shape != y.shape or not (x.is_contiguous() and y.is_contiguous()):
         return x + y
@@ -196,6 +212,7 @@ def add(x: Float[Tensor, "*batch D"], y: Float[Tensor, "*batch D"]) -> Float[Ten
     out = torch.empty_like(x)
     kernels.add(
         x.dtype is torch.bfloat16,
+        y.dtype is torch.bfloat16,
         x.numel(),
         x.data_ptr(),
         y.data_ptr(),
@@ -203,6 +220,13 @@ def add(x: Float[Tensor, "*batch D"], y: Float[Tensor, "*batch D"]) -> Float[Ten
         torch.get_num_threads(),
     )
     return out
+
+
+def _kernels_for_stream(x: Tensor, other: Tensor) -> Any:
+    """Those of a residual stream and what meets it: of one precision, or the stream in fp32."""
+    if x.dtype is torch.float32:
+        return kernels_for(x) and kernels_for(other)
+    return kernels_for(x, other)
 
 
 def _tokens(x: Tensor, num_axes: int) -> tuple[Tensor, int]:

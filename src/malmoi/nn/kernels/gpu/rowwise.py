@@ -142,7 +142,6 @@ def _gated(
     x = tl.load(gate + row * gate_stride + at, mask=inside, other=0.0).to(tl.float32)
     y = tl.load(up + row * up_stride + at, mask=inside, other=0.0).to(tl.float32)
     activated = x / (1.0 + tl.exp(-x * (linear + cubic * x * x)))
-    activated = activated.to(out.dtype.element_ty).to(tl.float32)
     tl.store(out + row * SIZE + at, (activated * y).to(out.dtype.element_ty), mask=inside)
 
 
