@@ -127,7 +127,7 @@ def decode(engine: Engine, bandwidth: float) -> None:
     model = engine.model
     table = model.embedding.tokens if hasattr(model.embedding, "tokens") else model.embedding
     num_bytes = sum(x.nbytes for x in [*model.parameters(), *model.buffers()])
-    num_bytes -= sum(parameter.nbytes for parameter in table.parameters())
+    num_bytes -= sum(x.nbytes for x in [*table.parameters(), *table.buffers()])
     params = SamplingParams(max_tokens=NEW, temperature=0.0)
     [prompt] = made_up_prompts(1)
     engine.generate([prompt], params)

@@ -37,6 +37,17 @@ struct Packing {
     uint16_t* scales;
 };
 
+// out (count, in): the weights of the outputs `ids`, as numbers, in bf16 or fp32.
+struct Rows {
+    Format format;
+    bool is_bf16;
+    int64_t count, in, out_size, depth, group;
+    const int64_t* ids;
+    const uint8_t* weights;
+    const uint16_t* scales;
+    void* out;
+};
+
 // One query a sequence over keys and values in blocks of a pool; all of one precision, or those in 8 bits.
 struct Attention {
     bool is_bf16;
@@ -117,6 +128,7 @@ struct Kernels {
     bool (*runs_here)();
     void (*linear)(const Linear&, int threads);
     void (*pack)(const Packing&, int threads);
+    void (*look_up)(const Rows&, int threads);
     void (*paged_decode)(const Attention&, int threads);
     void (*prefill_attention)(const Prefill&, int threads);
     void (*rms_norm)(const RmsNorm&, int threads);

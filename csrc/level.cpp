@@ -42,7 +42,7 @@ constexpr auto product = tiled_linear;
 constexpr auto product = linear;
 #endif
 
-const Kernels kernels{NAME(LEVEL), runs_here, product, pack, paged_decode, prefill_attention, rms_norm, rotate,
+const Kernels kernels{NAME(LEVEL), runs_here, product, pack, look_up, paged_decode, prefill_attention, rms_norm, rotate,
                       gated, add};
 
 }  // namespace LEVEL

@@ -99,6 +99,16 @@ NB_MODULE(_native, m) {
                            reinterpret_cast<uint16_t*>(scales)};
         run([=] { return chosen->pack(task, threads), true; });
     }, unlocked);
+    m.def("look_up", [](int format, bool is_bf16, int64_t count, int64_t in, int64_t out_size, int64_t depth, int64_t group,
+                        Address ids, Address weights, Address scales, Address out, int threads) {
+        const Rows task{static_cast<Format>(format), is_bf16, count, in, out_size, depth, group, at<int64_t>(ids),
+                        at<uint8_t>(weights), at<uint16_t>(scales), to(out)};
+        return run([=] {
+            for (int64_t i = 0; i < count; ++i)
+                if (task.ids[i] < 0 || task.ids[i] >= out_size) return false;
+            return chosen->look_up(task, threads), true;
+        });
+    }, unlocked, "False, and nothing done, if an id is not in the table.");
     m.def("paged_decode", [](bool is_bf16, int64_t sequences, int64_t heads, int64_t kv_heads, int64_t head_dim,
                              int64_t value_dim, Address q, Address k_pool, Address v_pool, Address k_scales,
                              Address v_scales, Address blocks, int64_t max_blocks, int64_t block_size, Address lengths,

@@ -1,4 +1,5 @@
-// Weights -> panels: laid out anew, and rounded to 8 or 4 bits on the way. nn/kernels/packing.py says what comes out.
+// Weights -> panels: laid out anew, and rounded to 8 or 4 bits on the way; and rows of them back. nn/kernels/packing.py
+// says what comes out.
 #pragma once
 
 #include "kernels.h"
@@ -101,6 +102,42 @@ inline void pack(const Packing& a, int threads) {
             round_panel<uint16_t>(a, panel);
         else
             round_panel<float>(a, panel);
+    });
+}
+
+// --- panels -> rows ----------------------------------------------------------------------------------------
+
+template <class T>
+inline void look_up_row(const Rows& a, int64_t id, T* out) {
+    const int64_t panel = id / kPanel, column = id % kPanel;
+    const int64_t inputs = a.format == Format::bf16 ? 2 : a.format == Format::int8 ? 4 : 8;  // of a word
+    const uint8_t* word = a.weights + (panel * a.depth / inputs * kPanel + column) * 4;
+    const uint16_t* scales = a.group ? a.scales + panel * (a.depth / a.group) * kPanel + column : nullptr;
+    for (int64_t first = 0; first < a.in; first += inputs, word += 4 * kPanel)
+        for (int64_t i = 0; i < smaller(inputs, a.in - first); ++i) {
+            float x;
+            if (a.format == Format::bf16) {
+                uint16_t number;
+                std::memcpy(&number, word + 2 * i, 2);
+                x = from_bf16(number);
+            } else {
+                const int code = a.format == Format::int8 ? word[i] - 128 : (word[i % 4] >> i / 4 * 4 & 15) - 8;
+                x = from_bf16(scales[first / a.group * kPanel]) * static_cast<float>(code);
+            }
+            if constexpr (sizeof(T) == 2)
+                out[first + i] = to_bf16(x);
+            else
+                out[first + i] = x;
+        }
+}
+
+inline void look_up(const Rows& a, int threads) {
+    if (a.count * a.in < 1 << 14) threads = 1;
+    parallel(a.count, threads, [&](int64_t i) {
+        if (a.is_bf16)
+            look_up_row(a, a.ids[i], static_cast<uint16_t*>(a.out) + i * a.in);
+        else
+            look_up_row(a, a.ids[i], static_cast<float*>(a.out) + i * a.in);
     });
 }
 

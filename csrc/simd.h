@@ -1,7 +1,8 @@
 // Sixteen lanes at a time, in one vocabulary for every instruction set: what the kernels are written in.
 //
 // Compiled once for each level (see CMakeLists.txt), each time with other flags and LEVEL naming the namespace. The
-// kernels (linear.h, attention.h, prefill.h, rowwise.h) only see the functions below. Read next: linear.h.
+// kernels (linear.h, attention.h, prefill.h, rowwise.h) only see the functions below; what is for tiles (tiled_*.h)
+// exists at one level alone, and names its instructions. Read next: linear.h.
 #pragma once
 
 #include <cmath>

@@ -28,10 +28,11 @@ inline void store_block(const Block& block, int64_t num_rows, const Linear& a, i
 
 // --- bf16 --------------------------------------------------------------------------------------------------
 
-// A tile of rows: (steps, 16, 32). What is missing of the last rows and inputs is 0.
-inline void copy_tile(const uint16_t* x, int64_t num_rows, int64_t in, int64_t steps, uint16_t* out) {
+// A tile of rows: (steps, tile_rows, 32). What is missing of the last rows and inputs is 0.
+inline void copy_tile(
+    const uint16_t* x, int64_t num_rows, int64_t tile_rows, int64_t in, int64_t steps, uint16_t* out) {
     for (int64_t step = 0; step < steps; ++step)
-        for (int64_t r = 0; r < kTile; ++r, out += kTileNumbers) {
+        for (int64_t r = 0; r < tile_rows; ++r, out += kTileNumbers) {
             const int64_t left = r < num_rows ? smaller(in - step * kTileNumbers, kTileNumbers) : 0;
             std::memcpy(out, x + r * in + step * kTileNumbers, left * 2);
             std::memset(out + left, 0, (kTileNumbers - left) * 2);
@@ -40,7 +41,7 @@ inline void copy_tile(const uint16_t* x, int64_t num_rows, int64_t in, int64_t s
 
 // One or two tiles of rows, a tile of 16 outputs beside another.
 template <int row_tiles>
-inline void dense_block(const uint8_t* weights, const uint16_t* x, int64_t depth, Block& out) {
+inline void dense_block(const uint8_t* weights, const uint16_t* x, int64_t tile_rows, int64_t depth, Block& out) {
     constexpr int64_t line = 4 * kPanel;  // two inputs of a panel's outputs
     const int64_t steps = (depth + kTileNumbers - 1) / kTileNumbers;
     alignas(64) uint8_t last[kTileNumbers / 2 * line];
@@ -48,12 +49,12 @@ inline void dense_block(const uint8_t* weights, const uint16_t* x, int64_t depth
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-    for (int64_t step = 0; step < steps; ++step, weights += sizeof last, x += kTile * kTileNumbers) {
+    for (int64_t step = 0; step < steps; ++step, weights += sizeof last, x += tile_rows * kTileNumbers) {
         const uint8_t* w = weights;
         if (const int64_t left = depth - step * kTileNumbers; left < kTileNumbers) {
             std::memcpy(last, weights, left / 2 * line);
             std::memset(last + left / 2 * line, 0, sizeof last - left / 2 * line);
-            w = last;
+            written(w = last);
         }
         if constexpr (row_tiles == 1)
             for (size_t i = 0; i < sizeof last; i += 2 * kTileBytes) fetch_ahead(w + i);
@@ -63,7 +64,7 @@ inline void dense_block(const uint8_t* weights, const uint16_t* x, int64_t depth
         _tile_dpbf16ps(0, 4, 6);
         _tile_dpbf16ps(1, 4, 7);
         if constexpr (row_tiles == 2) {
-            _tile_loadd(5, x + steps * kTile * kTileNumbers, kTileBytes);
+            _tile_loadd(5, x + steps * tile_rows * kTileNumbers, kTileBytes);
             _tile_dpbf16ps(2, 5, 6);
             _tile_dpbf16ps(3, 5, 7);
         }
@@ -78,26 +79,27 @@ inline void dense_block(const uint8_t* weights, const uint16_t* x, int64_t depth
 
 inline void dense_linear(const Linear& a, int threads) {
     const int64_t steps = (a.depth + kTileNumbers - 1) / kTileNumbers, num_tiles = (a.rows + kTile - 1) / kTile;
-    const int64_t tile_size = steps * kTile * kTileNumbers;
+    const int64_t tile_rows = smaller(a.rows, kTile), tile_size = steps * tile_rows * kTileNumbers;
     thread_local Scratch<uint16_t> scratch;
     uint16_t* const tiles = scratch.of(num_tiles * tile_size);
     parallel(num_tiles, a.rows < 32 ? 1 : threads, [&](int64_t tile) {
         const int64_t first = tile * kTile;
-        copy_tile(static_cast<const uint16_t*>(a.x) + first * a.in, a.rows - first, a.in, steps, tiles + tile * tile_size);
+        const auto* x = static_cast<const uint16_t*>(a.x) + first * a.in;
+        copy_tile(x, a.rows - first, tile_rows, a.in, steps, tiles + tile * tile_size);
     });
-    const int64_t num_panels = (a.out + kPanel - 1) / kPanel;
-    each_panel_and_run(num_panels, num_tiles, tile_size * 2, threads, [&](int64_t panel, int64_t begin, int64_t end) {
-        const Tiles shapes;
+    const int64_t num_panels = (a.out + kPanel - 1) / kPanel, num_pairs = (num_tiles + 1) / 2;
+    each_panel_and_run(num_panels, num_pairs, tile_size * 4, threads, [&](int64_t panel, int64_t begin, int64_t end) {
+        const Tiles shapes(kTileBytes, kTile, tile_rows);
         const uint8_t* weights = a.weights + panel * a.depth * kPanel * 2;
         Block block;
-        for (int64_t tile = begin; tile < end; tile += 2) {
-            const uint16_t* x = tiles + tile * tile_size;
-            if (tile + 1 < end)
-                dense_block<2>(weights, x, a.depth, block);
+        for (int64_t pair = begin; pair < end; ++pair) {
+            const uint16_t* x = tiles + 2 * pair * tile_size;
+            if (2 * pair + 1 < num_tiles)
+                dense_block<2>(weights, x, tile_rows, a.depth, block);
             else
-                dense_block<1>(weights, x, a.depth, block);
-            const int64_t first = tile * kTile, past = smaller(smaller(tile + 2, end) * kTile, a.rows);
-            store_block(block, past - first, a, first, panel);
+                dense_block<1>(weights, x, tile_rows, a.depth, block);
+            const int64_t first = 2 * pair * kTile;
+            store_block(block, smaller(2 * kTile, a.rows - first), a, first, panel);
         }
     });
 }
@@ -187,6 +189,7 @@ inline void grouped_linear(const Linear& a, int threads) {
         thread_local Scratch<int8_t> scratch_weights;
         int8_t* const weights = scratch_weights.of(a.depth * kPanel);
         sign_panel(a, panel, weights);
+        written(weights);
         Block block;
         for (int64_t tile = begin; tile < end; ++tile) {
             for (int half = 0; half < 2; ++half)

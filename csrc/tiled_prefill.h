@@ -53,6 +53,7 @@ inline void store_sums(float* sums) {
 template <int vectors>
 inline void multiply_keys(const int32_t* keys, int64_t units, const int32_t* queries, float* scores) {
     constexpr int64_t width = vectors * kLanes;
+    written(queries);
     for (int64_t i = 0; i < kTileNumbers; i += kTile) {
         _tile_zero(0);
         _tile_zero(1);
@@ -72,6 +73,7 @@ inline void weigh_values(
     constexpr int64_t width = vectors * kLanes, line = width * sizeof(float);
     for (int64_t h = 0; h < value_dim; h += kTile, sums += kTile * width) {
         for (int64_t i = 0; i < kTile * width; i += kLanes) store(sums + i, mul(load(sums + i), load(factors + i % width)));
+        written(sums);
         _tile_loadd(0, sums, line);
         if constexpr (vectors > 1) _tile_loadd(1, sums + kLanes, line);
         if constexpr (vectors > 2) _tile_loadd(2, sums + 2 * kLanes, line);

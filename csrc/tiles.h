@@ -31,10 +31,13 @@ inline bool may_use_tiles() {
 #endif
 }
 
+// To be called before tiles are read from what was just written: GCC's header does not say that they read memory.
+inline void written(const void* memory) { asm volatile("" : : "r"(memory) : "memory"); }
+
 // While it lives, this thread's registers 0 to 3 hold sums, 4 and 5 rows, and 6 and 7 what they are multiplied by.
 class Tiles {
 public:
-    Tiles(int row_bytes = kTileBytes, int column_rows = kTile) {
+    Tiles(int row_bytes = kTileBytes, int column_rows = kTile, int num_rows = kTile) {
         struct alignas(64) {
             uint8_t palette = 1, first_row = 0, unused[14] = {};
             uint16_t bytes[16] = {};
@@ -42,8 +45,9 @@ public:
         } shapes;
         for (int i = 0; i < 8; ++i) {
             shapes.bytes[i] = i == 4 || i == 5 ? row_bytes : kTileBytes;
-            shapes.rows[i] = i < 6 ? kTile : column_rows;
+            shapes.rows[i] = i < 6 ? num_rows : column_rows;
         }
+        written(&shapes);
         _tile_loadconfig(&shapes);
     }
     ~Tiles() { _tile_release(); }

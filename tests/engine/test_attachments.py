@@ -10,6 +10,7 @@ from torch import Tensor
 from malmoi.core.errors import RequestError
 from malmoi.engine import Attachment, Engine, Generation, Request, SamplingParams
 from malmoi.nn.multimodal import Multimodal
+from malmoi.nn.quantized import quantize
 from malmoi.testing.models import IMAGE_TOKEN, tiny_llama, tiny_llava
 
 # An answer that holds a placeholder could not be compared with a model that counts them.
@@ -75,6 +76,15 @@ def test_an_answer_about_images_is_the_models_without_a_cache(
         torch.testing.assert_close(row, wanted, rtol=0, atol=1e-5)
         assert token == int(torch.where(torch.arange(260) == IMAGE_TOKEN, -torch.inf, wanted).argmax())
         ids.append(token)
+
+
+@pytest.mark.parametrize("is_tied", [False, True])
+def test_a_model_of_rounded_weights_takes_images(requests: list[Request], is_tied: bool) -> None:
+    text = replace(tiny_llava().config.text, is_tied=is_tied)
+    model = quantize(tiny_llava(text=text), "int8")
+    for generation in run(Engine(model, block_size=4), requests):
+        generation.raise_if_failed()
+        assert len(generation.tokens) == PARAMS.max_tokens
 
 
 def test_the_image_matters(model: Multimodal, requests: list[Request]) -> None:

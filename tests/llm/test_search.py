@@ -9,12 +9,12 @@ import tokenizers
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import decoders, models, normalizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 import malmoi
 from malmoi.core.errors import RequestError
 from malmoi.engine import LogitsRule, SamplingParams
-from malmoi.llm import LLM, Completion
+from malmoi.llm import LLM, ChatPrompt, Completion
 from malmoi.llm.rules import Expected, Rules
 from malmoi.testing.models import tiny_llm, tiny_t5
 from malmoi.text.tokenizer import Tokenizer
@@ -99,6 +99,44 @@ def spellings(choices: Sequence[str], tokenizer: Tokenizer, *, beam_width: int =
 def test_a_search_may_spell_a_text_only_as_the_tokenizer_does(choices: set[str]) -> None:
     wanted = [(*SHIPPED.encode(choice), stop) for choice in choices for stop in STOPS]
     assert spellings(list(choices), SHIPPED) == sorted(wanted)
+
+
+@pytest.mark.parametrize("choices", [("reset", "reserve"), ("페이지가", "페이지는"), ("slots", "slow")])
+def test_texts_that_begin_alike_and_are_cut_otherwise_are_all_found(choices: tuple[str, ...]) -> None:
+    """The longest beginning that they share is no sequence of tokens of both: what is forced may not decide."""
+    wanted = [(*SHIPPED.encode(choice), stop) for choice in choices for stop in STOPS]
+    assert spellings(choices, SHIPPED) == sorted(wanted)
+    llm = malmoi.load(malmoi.default_model(), dtype=torch.float32)
+    completion = llm.generate("다음: ", SamplingParams(choice=choices, beam_width=2, n=2))
+    assert sorted(texts(completion)) == sorted(choices)
+
+
+def test_a_beginning_that_is_one_of_the_texts_may_go_on_to_another() -> None:
+    """What was told already may be cut in any way, and so may the rest of it: there one text may come twice."""
+    llm = malmoi.load(malmoi.default_model(), dtype=torch.float32)
+    params = SamplingParams(choice=("서", "서울"), beam_width=4, n=2)
+    beginning = llm.tokenizer.encode("서")
+    completion = llm.chat(
+        ChatPrompt(messages=[{"role": "user", "content": "수도는?"}], beginning=beginning), params
+    )
+    assert "울" in texts(completion)
+    assert {*texts(completion)} <= {"", "울"}
+
+
+def test_a_tokenizer_that_takes_a_line_for_a_space_spells_texts_without_one() -> None:
+    pieces = ["<pad>", "</s>", "<unk>", "▁", *"울서부산.", "서울", "▁서울", "부산", "▁부산", "▁."]
+    model = models.Unigram([(piece, -float(len(pieces) - place)) for place, piece in enumerate(pieces)], 2)
+    made = tokenizers.Tokenizer(model)
+    made.normalizer = normalizers.Sequence([normalizers.Nmt(), normalizers.NFKC()])
+    made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    made.decoder = decoders.Metaspace(prepend_scheme="always")
+    made.add_special_tokens(["<pad>", "</s>", "<unk>"])
+    tokenizer = Tokenizer(made.to_str())
+    for beam_width in (1, 2):
+        found = spellings(["서울", "부산"], tokenizer, beam_width=beam_width)
+        said = {b"".join(map(tokenizer.token_bytes, ids[:-1])).decode() for ids in found}
+        assert said == {"서울", "부산"}
+    assert len({ids[:-1] for ids in found}) == 2
 
 
 def test_a_tokenizer_that_begins_every_text_with_a_space_spells_the_rest_of_one() -> None:

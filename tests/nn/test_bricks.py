@@ -19,6 +19,7 @@ from malmoi.nn.linear import Linear
 from malmoi.nn.mlp import MLP, GatedMLP, gelu_tanh
 from malmoi.nn.norm import LayerNorm, RMSNorm
 from malmoi.nn.rope import Rope, RopeConfig
+from malmoi.nn.stack import Decoder
 
 SPEC = KeyValueSpec(num_kv_heads=1, head_dim=2)
 
@@ -57,6 +58,25 @@ def test_a_stream_in_fp32_brings_logits_in_bf16_nearer_to_those_in_fp32() -> Non
     with torch.no_grad():
         wide = model(tokens).logits
     assert (wide.float() - exact).std() < 0.8 * (narrow.float() - exact).std()
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm])
+def test_a_stream_that_pytorchs_norms_read_stays_in_bf16(norm: type[nn.Module]) -> None:
+    """They do not bring fp32 to the precision of their weights, or not at all."""
+    parts = llama.build(llama.sized(2, vocab_size=61, max_positions=64))
+    block = Block(ffn=PreNorm(norm(64), GatedMLP(64, 64, bias=False)))
+    model = Decoder(
+        embedding=parts.embedding,
+        blocks=[block],
+        head=parts.head,
+        norm=norm(64),
+        vocab_size=61,
+        max_positions=64,
+    ).bfloat16()
+    with torch.no_grad():
+        streams = [*model.states(torch.tensor([[5, 6, 7]]), Context.rows(1, 3, specs=[]))]
+        logits = model(torch.tensor([[5, 6, 7]])).logits
+    assert {x.dtype for x in [*streams, logits]} == {torch.bfloat16}
 
 
 def test_linear_computes_in_the_precision_of_its_input_and_returns_gradients_in_its_own() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from malmoi.core.errors import ConfigError
 from malmoi.nn.kernels import native
+from malmoi.nn.kernels.look_up import look_up, look_up_reference
 from malmoi.nn.kernels.packed_product import (
     packed_product,
     packed_product_reference,
@@ -195,6 +196,26 @@ def test_what_was_rounded_is_rounded_to_itself(
     size = {"out_size": 37, "in_size": 200}
     once = unround(round_to(precision, weight, group_size), **size)
     assert torch.equal(unround(round_to(precision, once, group_size), **size), once)
+
+
+@pytest.mark.parametrize("dtype", [FP32, BF16], ids=str)
+@pytest.mark.parametrize("kind", ["bf16", "int8", "int4"])
+@pytest.mark.parametrize("group_size", [32, 128])
+def test_rows_of_packed_weights_are_the_weights(
+    level: str, threads: int, kind: str, group_size: int, dtype: torch.dtype
+) -> None:
+    for out_size, in_size in [*SIZES, (300, 200)]:
+        weight = torch.randn(out_size, in_size).to(BF16)
+        packed = pack(weight) if kind == "bf16" else round_to(kind, weight, group_size)  # type: ignore[arg-type]
+        size = {"out_size": out_size, "in_size": in_size}
+        ids = torch.randint(out_size, (100,))
+        ours = look_up(packed, ids, **size, dtype=dtype)
+        plain = weight if kind == "bf16" else unround(packed, **size)  # type: ignore[arg-type]
+        assert torch.equal(ours, plain[ids].to(dtype))
+        assert torch.equal(ours, look_up_reference(packed, ids, **size, dtype=dtype))
+        for outside in (-1, out_size):
+            with pytest.raises(IndexError, match=f"outside of 0 to {out_size - 1}"):
+                look_up(packed, torch.tensor([0, outside]), **size, dtype=dtype)
 
 
 def test_packing_loses_nothing(level: str) -> None:

@@ -11,7 +11,6 @@ import torch
 
 from malmoi.nn.kernels import native
 
-pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 AS_NATIVE = """
 import importlib.util, os, sys
@@ -25,6 +24,7 @@ def pytest_configure(config):
 """A plugin for pytest: kernels from another file."""
 
 
+@pytest.mark.slow
 def test_kernels_in_tiles_hold_the_laws_of_all_levels(tmp_path: Path) -> None:
     cmake = shutil.which("cmake", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if cmake is None or "avx512_bf16" not in native.levels():
@@ -57,6 +57,7 @@ def test_weights_are_packed_where_the_kernels_use_tiles(monkeypatch: pytest.Monk
     from malmoi.nn import packed
 
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "_init_amx", lambda: True)
     for level, expected in {"avx512_amx": True, "avx512_bf16": False, native.TWINS: False}.items():
         monkeypatch.setattr(packed, "level", lambda level=level: level)
         assert packed.is_worth_packing() is expected

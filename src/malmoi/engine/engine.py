@@ -7,6 +7,7 @@ Read next: `malmoi/llm/`, which puts text around it.
 
 import time
 from collections.abc import Generator, Iterable, Sequence
+from typing import Any
 
 from malmoi.budget import weight_bytes
 from malmoi.core.errors import ConfigError, RequestError
@@ -285,7 +286,8 @@ class Engine:
                 f"the request has attachments, and a model of the kind {type(self.model).__name__} takes tokens alone. "
                 "Leave them out, or load a model that sees or hears."
             )
-        width = next(self.model.embedding.parameters()).shape[-1]  # of the table of tokens
+        table: Any = self.model.embedding.tokens
+        width = table.embedding_dim
         for features in (attachment.features for attachment in request.attachments):
             if features.ndim != 2 or features.shape[1] != width or not features.is_floating_point():
                 raise RequestError(

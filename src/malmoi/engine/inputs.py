@@ -2,8 +2,8 @@
 
     scheduler -> how many ids of each generation -> LAYOUT: the numbers -> CONTEXT: tensors over them -> model
 
-Places are counted in NumPy; nothing is run here, and nothing stored. Read next: `replay.py`, which wants no more than
-the numbers of a step that it knows; `runner.py`, which runs the model on the rest.
+Places are counted in NumPy; nothing is run here, and nothing stored. Read next: `replay.py`, which needs only the
+numbers where a step is recorded already; `runner.py`, which runs the model on the other steps.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -48,7 +48,10 @@ class Pages:
     block_size: int
 
     def take(self, other: "Pages") -> None:
-        """Have the numbers of other pages (mutates), of as many tokens and sequences, and no more blocks."""
+        """Have the numbers of other pages (mutates), of as many tokens and sequences, and no more blocks.
+
+        But for `seen`, which only those ask for who gather keys: a recorded step does not.
+        """
         self.write[:] = other.write
         self.blocks[:, : other.blocks.shape[1]] = other.blocks
         self.lengths[:] = other.lengths
@@ -90,7 +93,10 @@ class Layout:
         return replace(self, pages=pages)
 
     def take(self, other: "Layout") -> None:
-        """Have the numbers of another step (mutates), of as many tokens and sequences, and no more blocks."""
+        """Have the numbers of another step (mutates), of as many tokens and sequences, and no more blocks.
+
+        But for `starts`, `num_new` and `state_slots`: recurrent layers alone ask for them, and are not recorded.
+        """
         self.tokens[:] = other.tokens
         self.positions[:] = other.positions
         self.sequence_lengths[:] = other.sequence_lengths

@@ -102,7 +102,7 @@ class Replay:
 
 
 class RecordedStep:
-    """The logits of the step that `layout` says, which is its own: told of another step, it says those of that one."""
+    """A step that was recorded. It owns `layout`; `logits(other)` copies another step's numbers into it and replays."""
 
     def __init__(
         self, decoder: Decoder, layout: Layout, inputs: Inputs, send: Send, *, has_embedding: bool

@@ -101,9 +101,9 @@ class Request:
     `attachments` are in the order in which they stand among `tokens`. `source` is what an encoder reads, for a model
     that has one; `tokens` are then the first of the decoder's. `rule` says which tokens may come next; it stays as it
     is, each generation goes on with a copy. `ends_alike` says that answers which differ in their stop id alone are one,
-    and a search finds the likeliest of them. A lower `priority` goes first; what it is worth, and why
-    a higher one still has its turn, the scheduler says. Requests share what is cached of a common beginning only if
-    they have the same `salt`: give each tenant one.
+    and a search finds the likeliest of them. A lower `priority` goes first; what it is worth, and why a higher one
+    still has its turn, the scheduler says. Requests share what is cached of a common beginning only if they have the
+    same `salt`: give each tenant one.
     """
 
     tokens: Sequence[int]

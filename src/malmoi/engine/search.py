@@ -128,7 +128,7 @@ class BeamSearch:
 def _ways(beam: Generation) -> list[tuple[Choice, float]]:
     """The tokens that it may go on with, likeliest first; where ends are alike, one of those."""
     ways = list(zip(*(beam.continuations or ((), ())), strict=True))
-    if beam.request.ends_alike:
-        for other in [way for way in ways if beam.request.is_end(way[0].token)][1:]:
-            ways.remove(other)
-    return ways
+    if not beam.request.ends_alike:
+        return ways
+    first_end = next((way for way in ways if beam.request.is_end(way[0].token)), None)
+    return [way for way in ways if way is first_end or not beam.request.is_end(way[0].token)]

@@ -211,6 +211,7 @@ class RequestBuilder:
                 thought_budget=None if thoughts is None else prompt.thought_budget,
                 calling=calling,
                 shown=self.chat.marks(calling=calling is not None),
+                is_begun=bool(prompt.beginning),
             ),
             beginning=prompt.beginning,
         )

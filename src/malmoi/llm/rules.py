@@ -40,12 +40,14 @@ class Expected:
         thought_budget: at most so many tokens of thought.
         calling: what it may call.
         shown: the special tokens that are read as text.
+        is_begun: whether a part of it is given, which may be spelled in any way.
     """
 
     thoughts: ThoughtReader = field(default_factory=lambda: ThoughtReader(None))
     thought_budget: int | None = None
     calling: Calling | None = None
     shown: frozenset[int] = frozenset()
+    is_begun: bool = False
 
     @property
     def is_free(self) -> bool:
@@ -111,7 +113,7 @@ class Rules:
         """The form that is asked for, or calls; where both may come, either."""
         calling = expected.calling
         if calling is None or not (calling.is_required or can_follow_grammars()):
-            return self._given_form(params, stop_ids=stop_ids)
+            return self._given_form(params, expected, stop_ids=stop_ids)
         if calling.is_required and params.form is not None:
             raise RequestError(
                 f"{params.form[0]} says what an answer looks like, and tool_choice wants calls in its place. Leave one "
@@ -122,23 +124,25 @@ class Rules:
                 "ignore_eos=True and tools contradict each other: an answer with calls ends with a stop id. Leave one "
                 "out."
             )
-        other = self._given_form(params, stop_ids=stop_ids)
+        other = self._given_form(params, expected, stop_ids=stop_ids)
         if other is not None:
             calling = calling.required()
         calls = self._grammars.of_calls(calling, stop_ids=stop_ids, shown=expected.shown)
         return calls if other is None else AnyOf([calls, other])
 
-    def _given_form(self, params: SamplingParams, *, stop_ids: frozenset[int]) -> LogitsRule | None:
-        """The form of `params`; a search among texts finds each once."""
+    def _given_form(
+        self, params: SamplingParams, expected: Expected, *, stop_ids: frozenset[int]
+    ) -> LogitsRule | None:
+        """The form of `params`; a search among texts finds each once, if the tokenizer can spell them all."""
         form = self._grammars.rule(params, stop_ids=stop_ids)
-        if form is None or not params.choice or params.beam_width == 1:
+        if form is None or not params.choice or params.beam_width == 1 or expected.is_begun:
             return form
         spellings = [spelling_of(self._tokenizer, text) for text in params.choice]
         known = [spelling for spelling in spellings if spelling is not None]
         if len(known) < len(spellings) or max(chain(*known), default=0) >= self._vocab_size:
             return form
         ends = [token for token in stop_ids if token < self._vocab_size]
-        return AllOf([form, OneSpelling(known, ends=ends, vocab_size=self._vocab_size)])
+        return OneSpelling(known, ends=ends, vocab_size=self._vocab_size)
 
     def _tokens(self, thoughts: ThoughtFormat, shown: frozenset[int]) -> ThoughtTokens:
         if (thoughts, shown) not in self._thought_tokens:

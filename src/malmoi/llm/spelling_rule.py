@@ -2,7 +2,8 @@
 
 A grammar knows bytes, and most texts are spelled in many ways: 서울 as one token, as two, as six bytes. Who draws one
 answer need not care; a search would find the same text several times, and count each as another. Place in the flow:
-`rules.py` adds this rule to the grammar of a choice that is searched. Read next: `malmoi/engine/search.py`.
+`rules.py` takes this rule in the place of a grammar where a search is for one of several texts. Read next:
+`malmoi/engine/search.py`.
 """
 
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from malmoi.core.errors import RequestError
 from malmoi.engine import LogitsRule
 from malmoi.text.tokenizer import Tokenizer
 
@@ -18,9 +20,7 @@ Ids = tuple[int, ...]
 
 
 class OneSpelling(LogitsRule):
-    """Of what another rule allows, the next tokens of the `spellings` that the answer has begun; each ends with `ends`.
-
-    Allows everything where the answer has begun none of them: it was given so, or something stands before it.
+    """The next tokens of the `spellings` that the answer has begun; behind a whole one, `ends`.
 
     >>> rule = OneSpelling([(1,), (1, 2), (3, 2)], ends={0}, vocab_size=4)
     >>> rule.advance(1)
@@ -32,9 +32,11 @@ class OneSpelling(LogitsRule):
         self._left = list(spellings)  # what is still to come, of those that the answer has begun
         self._ends, self._vocab_size = tuple(ends), vocab_size
 
-    def allowed(self) -> Bool[Tensor, " V"] | None:
+    def allowed(self) -> Bool[Tensor, " V"]:
         if not self._left:
-            return None
+            raise RequestError(
+                "the answer has begun as none of its choices does. Leave out what it begins with."
+            )
         mask = torch.zeros(self._vocab_size, dtype=torch.bool)
         mask[[token for left in self._left for token in left[:1] or self._ends]] = True
         return mask
@@ -57,6 +59,11 @@ def spelling_of(tokenizer: Tokenizer, text: str) -> Ids | None:
     ids = tokenizer.encode(text)
     if b"".join(map(tokenizer.token_bytes, ids)) == wanted:
         return tuple(ids)
-    # Some begin every text with a space: behind a line they have none.
-    ids = tokenizer.encode(f"\n{text}")[len(tokenizer.encode("\n")) :]
-    return tuple(ids) if b"".join(map(tokenizer.token_bytes, ids)) == wanted else None
+    # Some begin every text with a space, but not what stands behind another; and some of these take a line for a space.
+    for before in ("\n", ".", "a"):
+        opening = tokenizer.encode(before)
+        ids = tokenizer.encode(before + text)
+        rest = ids[len(opening) :]
+        if ids[: len(opening)] == opening and b"".join(map(tokenizer.token_bytes, rest)) == wanted:
+            return tuple(rest)
+    return None

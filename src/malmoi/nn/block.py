@@ -34,6 +34,11 @@ class Residual(nn.Module):
 
     mixer: nn.Module
 
+    @property
+    def reading_norm(self) -> nn.Module | None:
+        """The norm through which alone it reads the stream, if it does."""
+        return None
+
 
 class PreNorm(Residual):
     """`x + mixer(norm(x))`: the residual stream itself is never normalised.
@@ -44,6 +49,10 @@ class PreNorm(Residual):
     def __init__(self, norm: nn.Module, mixer: nn.Module) -> None:
         super().__init__()
         self.norm, self.mixer = norm, mixer
+
+    @property
+    def reading_norm(self) -> nn.Module:
+        return self.norm
 
     def forward(self, x: Float[Tensor, "B T D"], context: Context) -> Float[Tensor, "B T D"]:
         return add(x, self.mixer(self.norm(x), context))
@@ -81,6 +90,10 @@ class Sandwich(Residual):
     def __init__(self, pre_norm: nn.Module, mixer: nn.Module, post_norm: nn.Module) -> None:
         super().__init__()
         self.pre_norm, self.mixer, self.post_norm = pre_norm, mixer, post_norm
+
+    @property
+    def reading_norm(self) -> nn.Module:
+        return self.pre_norm
 
     def forward(self, x: Float[Tensor, "B T D"], context: Context) -> Float[Tensor, "B T D"]:
         return add(x, self.post_norm(self.mixer(self.pre_norm(x), context)))

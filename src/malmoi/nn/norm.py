@@ -63,3 +63,7 @@ class LayerNorm(nn.LayerNorm):
             x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps
         )
         return normed.to(narrower(x, self.weight))
+
+
+NARROWING = (RMSNorm, OffsetRMSNorm, LayerNorm)
+"""Norms that make the narrower of the precisions of input and weights, as PyTorch's own do not."""

@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from malmoi.nn.embedding import Embedding
+from malmoi.nn.kernels.look_up import look_up
 from malmoi.nn.kernels.native import TWINS, in_large_pages, level
 from malmoi.nn.kernels.packed_product import packed_product
-from malmoi.nn.kernels.packing import PANEL, pack, rows_of, unpack
+from malmoi.nn.kernels.packing import PANEL, pack, unpack
 from malmoi.nn.kernels.plain_product import plain_product
 from malmoi.nn.linear import Joined, Linear, SharedInput
 from malmoi.nn.mla import Expansion
@@ -48,7 +50,7 @@ class PackedWeight(nn.Module, ABC):
 
     @abstractmethod
     def rows(self, ids: Int[Tensor, " n"]) -> Float[Tensor, "n I"]:
-        """The rows `ids`, in the precision that the weight had."""
+        """The rows `ids`, in the precision that the weight had. Raises IndexError for one that it has not."""
 
     @abstractmethod
     def plain(self) -> Float[Tensor, "O I"]:
@@ -91,14 +93,7 @@ class PackedEmbedding(nn.Module):
 
     def forward(self, ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch D"]:
         """Raises IndexError for an id that is not in the table, as PyTorch's does."""
-        if ids.is_cpu and ids.numel() and not _are_within(ids, self.num_embeddings):
-            raise IndexError(f"an id is outside of 0 to {self.num_embeddings - 1}")
         return torch.unflatten(self.packed.rows(ids.flatten()), 0, ids.shape)
-
-
-def _are_within(ids: Tensor, size: int) -> bool:
-    lowest, highest = torch.aminmax(ids)
-    return int(lowest) >= 0 and int(highest) < size
 
 
 # --- projections of one x ----------------------------------------------------------------------------------
@@ -200,7 +195,8 @@ class PanelWeight(PackedWeight):
         return packed_product(x, self.panels, bias, out_size=self.out_size)
 
     def rows(self, ids: Int[Tensor, " n"]) -> Float[Tensor, "n I"]:
-        return rows_of(self.panels, ids).flatten(1)[:, : self.in_size]
+        size = {"out_size": self.out_size, "in_size": self.in_size}
+        return look_up(self.panels, ids, **size, dtype=self.panels.dtype)
 
     def plain(self) -> Float[Tensor, "O I"]:
         return unpack(self.panels, self.out_size, self.in_size)
@@ -226,7 +222,7 @@ class RowWeight(PackedWeight):
         return plain_product(x, self.matrix, bias)
 
     def rows(self, ids: Int[Tensor, " n"]) -> Float[Tensor, "n I"]:
-        return self.matrix[ids]
+        return F.embedding(ids, self.matrix)
 
     def plain(self) -> Float[Tensor, "O I"]:
         return self.matrix
@@ -264,7 +260,8 @@ def is_worth_packing() -> bool:
 
     Where it multiplies tiles (AMX) and they do not, PyTorch's own product is faster.
     """
-    return level() == "avx512_amx" or (level() != TWINS and not torch.cpu._is_amx_tile_supported())
+    has_tiles = torch.cpu._is_amx_tile_supported() and torch.cpu._init_amx()  # the system may refuse them
+    return level() == "avx512_amx" or (level() != TWINS and not has_tiles)
 
 
 # --- model -> model ----------------------------------------------------------------------------------------

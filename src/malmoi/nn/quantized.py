@@ -1,7 +1,7 @@
 """Weights of 8 or 4 bits: `quantize(model, "int8")`, in seconds, in place.
 
 A group of inputs shares a scale, so 8.5 or 4.5 bits a weight with groups of 32. What that costs is measured in
-`docs/lab-log.md`, section 11. The formats and their rounding are in `kernels/packing.py`. Place in the flow: after a
+`docs/lab-log.md`, section 20. The formats and their rounding are in `kernels/packing.py`. Place in the flow: after a
 model is loaded, or in `load_model(..., dtype="int4")`; `save_model` writes what is packed, which loads bit for bit.
 """
 
@@ -14,8 +14,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from malmoi.core.errors import ConfigError
+from malmoi.nn.kernels.look_up import look_up
 from malmoi.nn.kernels.packed_product import rounded_product
-from malmoi.nn.kernels.packing import Precision, Rounded, round_to, unround, unround_rows
+from malmoi.nn.kernels.packing import Precision, Rounded, round_to, unround
 from malmoi.nn.packed import Packable, PackedWeight, join, packable
 
 M = TypeVar("M", bound=nn.Module)
@@ -97,7 +98,7 @@ class QuantizedWeight(PackedWeight):
         return rounded_product(x, self.rounded, bias, out_size=self.out_size)
 
     def rows(self, ids: Int[Tensor, " n"]) -> Float[Tensor, "n I"]:
-        return unround_rows(self.rounded, ids, in_size=self.in_size).to(self.dtype)
+        return look_up(self.rounded, ids, out_size=self.out_size, in_size=self.in_size, dtype=self.dtype)
 
     def plain(self) -> Float[Tensor, "O I"]:
         return unround(self.rounded, out_size=self.out_size, in_size=self.in_size).to(self.dtype)

@@ -16,9 +16,10 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from malmoi.nn.block import PreNorm, Sandwich
+from malmoi.nn.block import Residual
 from malmoi.nn.cache import CachedLayer, CacheSpec, LayerCache
 from malmoi.nn.context import Context
+from malmoi.nn.norm import NARROWING
 from malmoi.nn.padding import Padding
 from malmoi.nn.rope import Rope
 from malmoi.nn.splice import Splice
@@ -66,7 +67,8 @@ class Model(nn.Module):
         """The precision of the activations where it is not that of the weights; None: that of the weights.
 
         Set it, and every model inside follows, both sides of an encoder-decoder and the towers in front of a decoder:
-        fp32 weights with bf16 activations is mixed-precision training.
+        fp32 weights with bf16 activations is mixed-precision training. None is wider than the weights: behind a norm
+        activations have the narrower precision of both.
         """
         return self._compute_dtype
 
@@ -123,6 +125,7 @@ class Stack(Model):
     def states(self, inputs: Shaped[Tensor, "B *rest"], context: Context) -> Iterator[Float[Tensor, "B T D"]]:
         """The residual stream before the first block and after each, as far as one goes on asking.
 
+        Of a decoder in bf16 it may be fp32 (`Decoder.embed`).
         Extends the caches of `context` (mutates them).
         """
         x, context = self.embed(inputs, context)
@@ -180,19 +183,22 @@ class Decoder(Stack):
         self.head = head
         self.vocab_size = vocab_size
         sublayers = [sublayer for block in self.blocks for sublayer in block.children()]
-        self.is_read_by_norms = all(isinstance(sublayer, PreNorm | Sandwich) for sublayer in sublayers)
+        readers = [
+            sublayer.reading_norm if isinstance(sublayer, Residual) else None for sublayer in sublayers
+        ]
+        self.is_read_by_norms = all(isinstance(reader, NARROWING) for reader in [self.norm, *readers])
 
     def embed(
         self, inputs: Shaped[Tensor, "B *rest"], context: Context
     ) -> tuple[Float[Tensor, "B T D"], Context]:
-        """As any stack's; but of a model in bf16 the stream is in fp32, if only norms read it.
+        """As any stack's; but of a model in bf16 the stream is in fp32, if only norms of `norm.py` read it.
 
         Rounded after each sublayer it makes most of the error of such a model's logits (`docs/decisions/0009`). On a
         GPU, and where a gradient is asked for, it is in bf16 too.
         """
         x, context = super().embed(inputs, context)
         is_bf16 = self.compute_dtype is None and x.dtype is torch.bfloat16
-        is_wide = is_bf16 and self.is_read_by_norms and x.is_cpu and not torch.is_grad_enabled()
+        is_wide = is_bf16 and self.is_read_by_norms and not x.is_cuda and not torch.is_grad_enabled()
         return x.float() if is_wide else x, context
 
     def forward(

@@ -194,7 +194,12 @@ def test_seeds_are_characters_by_frequency_then_pieces_by_what_they_cover() -> N
     assert found == pytest.approx({piece: log(weight / 25) for piece, weight in weights.items()})
 
 
+def test_a_text_that_uses_no_piece_half_a_time_is_refused() -> None:
+    with pytest.raises(TokenizerError, match="too little text"):
+        train({"ㅋㅋㅋㅋㅋㅋㅋㅋ": 1}, 8)
+
+
 @pytest.mark.parametrize("words", [{}, {"가나다": 1}])
 def test_no_text_and_too_small_a_vocabulary_are_refused(words: dict[str, int]) -> None:
-    with pytest.raises(TokenizerError, match="vocab_size=2, and the text has"):
+    with pytest.raises(TokenizerError, match="vocab_size=2: . characters and <unk> all need a piece"):
         train(words, 2)

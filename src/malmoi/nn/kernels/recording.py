@@ -81,7 +81,7 @@ class Recording(Generic[T]):
 def _play(tape: Any, num_threads: int) -> None:
     if not tape.play(num_threads):
         raise IndexError(
-            "a slot, or a length, is outside of the memory that was there when this was recorded"
+            "a slot, a length or an id is outside of the memory that was there when this was recorded"
         )
 
 

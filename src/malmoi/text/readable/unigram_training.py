@@ -2,7 +2,7 @@
 
     words and how often -> SEEDS -> (EXPECT -> MAXIMIZE) x 2 -> PRUNE -> ... -> CUT -> pieces -> unigram.Unigram
 
-The twin of SentencePiece's trainer, step by step: the same pieces with the same scores. Read first: unigram.py.
+The twin of SentencePiece's trainer, step by step: the same pieces, if none are equally likely. Read first: unigram.py.
 """
 
 from collections import Counter, defaultdict
@@ -21,11 +21,11 @@ def train(words: Mapping[str, int], vocab_size: int) -> list[tuple[str, float]]:
 
     Kudo 2018, arXiv:1804.10959, section 3.2: EM fits the probabilities, then the quarter without which the text would
     lose least is dropped, until a tenth too many are left; the rarest of these are cut off. Characters stay, so that
-    everything has a spelling. SentencePiece 0.2.3 learns the same from a file with one word a line, in this order.
-    Our difference: in its 32 bits rounding chooses among equally likely pieces; it has at most a million seeds.
+    everything has a spelling. SentencePiece 0.2.3 learns the same from a file with one word a line, in this order, if
+    it neither normalises, splits by script or number, nor covers less than all characters. Our difference: in its 32
+    bits rounding chooses among equally likely pieces; it has at most a million seeds.
 
-    Raises:
-        TokenizerError: there is nothing to learn from, or `vocab_size` has no room for `<unk>` and the characters.
+    Raises TokenizerError: too little text, or `vocab_size` has no room for `<unk>` and the characters.
 
     >>> words = {"학교": 6, "학교에": 2, "학교는": 2, "학교를": 2, "나": 3, "나는": 3, "너를": 3}
     >>> [piece for piece, _ in train(words, vocab_size=9)]
@@ -34,10 +34,8 @@ def train(words: Mapping[str, int], vocab_size: int) -> list[tuple[str, float]]:
     pieces = seeds(words)
     characters = [piece for piece in pieces if len(piece) == 1]
     if not 0 < len(characters) < vocab_size:
-        raise TokenizerError(
-            f"vocab_size={vocab_size}, and the text has {len(characters)} characters, which all need a piece, and so "
-            f"does <unk>. Use {len(characters) + 1} or more, and text."
-        )
+        why = f"{len(characters)} characters and <unk> all need a piece"
+        raise TokenizerError(f"vocab_size={vocab_size}: {why}. Use {len(characters) + 1} or more, and text.")
     a_tenth_more = int(vocab_size * 1.1)
     while True:
         for _ in range(2):
@@ -100,10 +98,12 @@ def counted_as(span: Span, pieces: Pieces) -> str:
 def maximize(uses: Pieces) -> Pieces:
     """Return the probabilities that these uses suggest: the M of EM. What is used less than half a time is dropped.
 
-    For n uses it takes exp(digamma(n)), about n - 0.5, which drives out the rare: variational Bayes, as Liang and Klein
-    teach it ("Structured Bayesian Nonparametric Models with Variational Inference", ACL 2007).
+    For n uses it takes exp(digamma(n)), about n - 0.5, which drives out the rare: variational Bayes (Liang and Klein,
+    "Structured Bayesian Nonparametric Models with Variational Inference", ACL 2007).
     """
     used = {piece: count for piece, count in uses.items() if count >= 0.5}
+    if not used:
+        raise TokenizerError("no piece is used half a time: there is too little text. Give more.")
     total = digamma(sum(used.values()))
     return {piece: digamma(count) - total for piece, count in used.items()}
 
