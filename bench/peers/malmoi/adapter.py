@@ -22,7 +22,7 @@ class Malmoi(Peer):
         return {"version": malmoi.__version__, "weight_bytes": weights}
 
     def run(self, prompts: list[list[int]], num_tokens: int) -> list[list[float]]:
-        self.engine.refresh()  # no prefix is known from the last time
+        # No prompt comes twice, so nothing is known of a prefix; steps that were recorded stay, as they do for a user.
         params = SamplingParams(temperature=0, max_tokens=num_tokens)
         began = time.perf_counter()
         generations = [self.engine.add(Request(tokens=prompt, params=params)) for prompt in prompts]
