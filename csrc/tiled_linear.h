@@ -131,7 +131,8 @@ inline void grouped_block(
     constexpr int64_t step_bytes = kTile * kByteStep;
     alignas(64) int32_t dots[2][kTile][kLanes];
     const int64_t num_groups = a.depth / a.group, group_steps = a.group / kByteStep;
-    // A tile is cleared long before it is needed again: an instruction that has just been given a cleared one waits.
+    // A tile is cleared long before it is needed again: an instruction that has just been given a cleared one waits. Twice
+    // the same, since the compiler wants the registers' numbers as they stand.
     const auto multiply_even = [&] {
         for (int64_t step = 0; step < group_steps; ++step, x += step_bytes, weights += 2 * step_bytes) {
             _tile_loadd(4, x, kByteStep);
