@@ -6,7 +6,9 @@ Where BPE merges step by step and never looks back, Unigram weighs all ways to c
 The twin of the `tokenizers` library's model: the same ids. Read first: bpe.py. Read next: unigram_training.py.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from ctypes import c_float
+from functools import reduce
 from itertools import groupby
 from math import exp, inf, log1p
 from typing import Any, NamedTuple
@@ -15,6 +17,16 @@ from malmoi.core.errors import TokenizerError
 
 UNKNOWN_PENALTY = 10.0
 """An unknown character is e^10 times less likely than the rarest piece, as in SentencePiece."""
+
+
+def single(number: float) -> float:
+    """Return what 32 bits hold of a number: all that SentencePiece keeps."""
+    return c_float(number).value
+
+
+def add(*numbers: float) -> float:
+    """Return the sum as SentencePiece finds it: of each addition it keeps 32 bits."""
+    return reduce(lambda total, number: single(total + number), numbers)
 
 
 class Span(NamedTuple):
@@ -40,6 +52,7 @@ class Unigram:
         pieces: each with its log-probability; its place in the list is its id.
         unk_id: what stands for unknown characters in a row.
         byte_fallback: these are spelled in bytes instead, `<0xED>`, where the bytes are pieces.
+        rounded: what is kept of each sum of log-probabilities: all of it, as in the library, or `single`.
 
     >>> model = Unigram([("가", -2.0), ("나", -2.5), ("가나", -4.0), ("다", -3.0)])
     >>> [([span.piece for span in path.spans], path.score) for path in model.paths("가나다", 2)]
@@ -47,13 +60,18 @@ class Unigram:
     """
 
     def __init__(
-        self, pieces: Iterable[tuple[str, float]], unk_id: int | None = None, *, byte_fallback: bool = False
+        self,
+        pieces: Iterable[tuple[str, float]],
+        unk_id: int | None = None,
+        *,
+        byte_fallback: bool = False,
+        rounded: Callable[[float], float] = float,
     ) -> None:
         pieces = list(pieces)
         self.ids = {piece: token_id for token_id, (piece, _) in enumerate(pieces)}
         self.scores = dict(pieces)
-        self.unk_id, self.byte_fallback = unk_id, byte_fallback
-        self.unknown_score = min(score for _, score in pieces) - UNKNOWN_PENALTY
+        self.unk_id, self.byte_fallback, self.rounded = unk_id, byte_fallback, rounded
+        self.unknown_score = rounded(min(score for _, score in pieces) - UNKNOWN_PENALTY)
         self.max_length = max(map(len, self.ids))
 
     @classmethod
@@ -79,13 +97,29 @@ class Unigram:
         """
         best: list[list[Path]] = [[Path(0.0, ())], *([] for _ in word)]
         for span in self.lattice(word):
-            longer = [Path(path.score + span.score, (*path.spans, span)) for path in best[span.start]]
+            longer = [
+                Path(self.rounded(path.score + span.score), (*path.spans, span)) for path in best[span.start]
+            ]
             best[span.end] = sorted(best[span.end] + longer, key=lambda path: -path.score)[:num_paths]
         return best[-1]
 
     def log_likelihood(self, word: str) -> float:
         """Return the logarithm of a word's probability: of all its paths, not of the best one only."""
-        return sums_of_paths(self.lattice(word), len(word))[-1]
+        return self.forward_backward(self.lattice(word), len(word))[0][-1]
+
+    def forward_backward(self, spans: Iterable[Span], length: int) -> tuple[list[float], list[float]]:
+        """Return the log-probabilities of getting to each place by any path, and from each place to the end."""
+        forward = [0.0, *([-inf] * length)]
+        backward = forward[::-1]
+        for start, end, _, score in spans:
+            forward[end] = self._either(forward[end], forward[start] + score)
+        for start, end, _, score in sorted(spans, key=lambda span: -span.start):
+            backward[start] = self._either(backward[start], backward[end] + score)
+        return forward, backward
+
+    def _either(self, *scores: float) -> float:
+        low, high = sorted(map(self.rounded, scores))
+        return self.rounded(high + log1p(exp(self.rounded(low - high))))
 
     def encode(self, word: str) -> list[int]:
         """Return the ids of the best path.
@@ -109,15 +143,3 @@ class Unigram:
         if self.unk_id is None:
             raise TokenizerError(f"no piece spells {unknown!r}, and the model has no unk_id. Give it one.")
         return [self.unk_id]
-
-
-def sums_of_paths(spans: Iterable[Span], length: int) -> list[float]:
-    """Return for each place the log-probability of reaching it from 0 by any path (the forward algorithm).
-
-    `spans` come in the order of their starts.
-    """
-    sums = [0.0, *([-inf] * length)]
-    for start, end, _, score in spans:
-        low, high = sorted((sums[end], sums[start] + score))
-        sums[end] = high + log1p(exp(low - high))
-    return sums

@@ -2,15 +2,17 @@
 
     words and how often -> SEEDS -> (EXPECT -> MAXIMIZE) x 2 -> PRUNE -> ... -> CUT -> pieces -> unigram.Unigram
 
-The twin of SentencePiece's trainer, step by step: the same pieces, if none are equally likely. Read first: unigram.py.
+The twin of SentencePiece's trainer, to the bit: rounding decides between equally likely pieces, so a number is held in
+32 bits (`single`, `add`) wherever it is there. Read first: unigram.py.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import accumulate, repeat
 from math import exp, inf, log
 
 from malmoi.core.errors import TokenizerError
-from malmoi.text.readable.unigram import Span, Unigram, sums_of_paths
+from malmoi.text.readable.unigram import Span, Unigram, add, single
 
 MAX_PIECE_LENGTH = 16
 Pieces = dict[str, float]
@@ -21,9 +23,8 @@ def train(words: Mapping[str, int], vocab_size: int) -> list[tuple[str, float]]:
 
     Kudo 2018, arXiv:1804.10959, section 3.2: EM fits the probabilities, then the quarter without which the text would
     lose least is dropped, until a tenth too many are left; the rarest of these are cut off. Characters stay, so that
-    everything has a spelling. SentencePiece 0.2.3 learns the same from a file with one word a line, in this order, if
-    it neither normalises, splits by script or number, nor covers less than all characters. Our difference: in its 32
-    bits rounding chooses among equally likely pieces; it has at most a million seeds.
+    everything has a spelling. SentencePiece 0.2.3 learns the same in one thread from one word a line, in this order,
+    if it neither normalises nor splits by script or number, covers all characters, and counts to 2 ** 24 at most.
 
     Raises TokenizerError: too little text, or `vocab_size` has no room for `<unk>` and the characters.
 
@@ -49,26 +50,24 @@ def seeds(words: Mapping[str, int]) -> Pieces:
     """Return the characters, and the substrings that go on in two ways: the more text one covers, the likelier it is.
 
     What always goes on in the same way is not worth having beside the longer piece. A way to go on is a byte, since
-    SentencePiece looks for substrings in UTF-8; the end of a word is one, and the end of the text another.
+    SentencePiece looks for substrings in UTF-8, or the end of a word. That end goes on itself, with a word, and where
+    the text ends with nothing: two ways, so that what ends the text is counted again wherever it ends a word.
     """
-    counts: Counter[str] = Counter()
-    goes_on: defaultdict[str, set[bytes]] = defaultdict(set)
+    goes_on: defaultdict[str, Counter[bytes]] = defaultdict(Counter)
     for word, times in words.items():
         for start in range(len(word)):
             for end in range(start + 1, min(start + MAX_PIECE_LENGTH, len(word)) + 1):
-                counts[word[start:end]] += times
-                goes_on[word[start:end]].add(word[end : end + 1].encode()[:1])
+                goes_on[word[start:end]][word[end : end + 1].encode()[:1]] += times
     *_, last = "", *words
-    for start in range(len(last)):
-        goes_on[last[start:]].add(b"end of text")
-    covered = {
-        piece: count * len(piece)
-        for piece, count in counts.items()
-        if len(piece) == 1 or (count > 1 and len(goes_on[piece]) > 1)
-    }
-    total = sum(covered.values())
-    in_order = sorted(covered, key=lambda piece: (len(piece) > 1, -covered[piece], piece))
-    return {piece: log(covered[piece] / total) for piece in in_order}
+    covered = {}
+    for piece, ways in goes_on.items():
+        once = ways.total() if len(piece) == 1 or len(ways) > 1 else 0
+        again = ways[b""] if len(piece) > 1 and ways[b""] > 1 and last.endswith(piece) else 0
+        covered[piece] = (once + again) * len(piece)
+    in_order = sorted(filter(covered.get, covered))
+    in_order.sort(key=lambda it: (len(it) > 1, -covered[it], len(it) > 1 and -len(it.encode())))
+    total = add(0.0, *(covered[piece] for piece in in_order))
+    return {piece: single(log(covered[piece]) - log(total)) for piece in in_order}
 
 
 def expect(pieces: Pieces, words: Mapping[str, int]) -> Pieces:
@@ -76,17 +75,15 @@ def expect(pieces: Pieces, words: Mapping[str, int]) -> Pieces:
 
     A span's share of a word's ways: (all ways to reach it) x (its own) x (all ways to go on) / (all ways).
     """
-    model = Unigram(pieces.items())
+    model = Unigram(pieces.items(), rounded=single)
     uses = dict.fromkeys(pieces, 0.0)
-    for word, times in words.items():
-        spans, length = model.lattice(word), len(word)
-        backwards = sorted(
-            Span(length - end, length - start, piece, score) for start, end, piece, score in spans
-        )
-        before, after = sums_of_paths(spans, length), sums_of_paths(backwards, length)
+    for word, times in sorted(words.items(), key=lambda item: (-item[1], item[0])):
+        spans = model.lattice(word)
+        before, after = model.forward_backward(spans, len(word))
         for span in spans:
-            share = exp(before[span.start] + span.score + after[length - span.end] - before[length])
-            uses[counted_as(span, pieces)] += times * share
+            share = exp(add(before[span.start], span.score, after[span.end], -before[-1]))
+            used = counted_as(span, pieces)
+            uses[used] = add(uses[used], times * share)
     return uses
 
 
@@ -104,25 +101,26 @@ def maximize(uses: Pieces) -> Pieces:
     used = {piece: count for piece, count in uses.items() if count >= 0.5}
     if not used:
         raise TokenizerError("no piece is used half a time: there is too little text. Give more.")
-    total = digamma(sum(used.values()))
-    return {piece: digamma(count) - total for piece, count in used.items()}
+    total = single(digamma(add(*used.values())))
+    return {piece: single(digamma(count) - total) for piece, count in used.items()}
 
 
 def digamma(x: float) -> float:
-    """Return the derivative of log(gamma(x)) for x > 0, to ten digits (Abramowitz and Stegun 1964, 6.3.5, 6.3.18)."""
-    if x < 10:
+    """Return the derivative of log(gamma(x)) for x > 0, to nine digits: DLMF 5.5.2, and 5.11.8 about x - 1/2."""
+    if x < 7:
         return digamma(x + 1) - 1 / x
-    return log(x) - 1 / (2 * x) - 1 / (12 * x**2) + 1 / (120 * x**4) - 1 / (252 * x**6)
+    y = (x - 1 / 2) ** -2
+    return log(x - 1 / 2) + y / 24 - 7 * y**2 / 960 + 31 * y**3 / 8064 - 127 * y**4 / 30720
 
 
 def prune(pieces: Pieces, words: Mapping[str, int], size: int) -> Pieces:
     """Return the `size` pieces without which the text would lose most, were each cut in the next best way instead."""
-    model = Unigram(pieces.items())
+    model = Unigram(pieces.items(), rounded=single)
     uses: Counter[str] = Counter()
     for word, times in words.items():
         for span in model.paths(word)[0].spans:
             uses[counted_as(span, pieces)] += times
-    total = uses.total()
+    num_words, total = sum(words.values()), uses.total()
 
     def loss(piece: str) -> float:
         _, *others = model.paths(piece, num_paths=2)
@@ -130,8 +128,9 @@ def prune(pieces: Pieces, words: Mapping[str, int], size: int) -> Pieces:
             return inf  # a character
         instead = [counted_as(span, pieces) for span in others[0].spans]
         new_total = total + uses[piece] * (len(instead) - 1)
-        score = sum(log((uses[part] + uses[piece]) / new_total) for part in instead)
-        return uses[piece] * (log(uses[piece] / total) - score)
+        score = single(log(uses[piece]) - single(log(total)))
+        new_score = add(0.0, *(log(uses[part] + uses[piece]) - single(log(new_total)) for part in instead))
+        return single(single(uses[piece] / num_words) * single(score - new_score))
 
     missed = sorted(filter(uses.get, pieces), key=loss, reverse=True)
     return {piece: pieces[piece] for piece in missed[:size]}
@@ -144,7 +143,8 @@ def cut(pieces: Pieces, characters: Iterable[str], size: int) -> list[tuple[str,
     """
     lowest = min(pieces.values())
     dropped = [character for character in characters if character not in pieces]
-    scores = {character: lowest + 0.0001 * place for place, character in enumerate(dropped)} | pieces
+    extras = accumulate(repeat(single(0.0001)), add, initial=0.0)
+    scores = pieces | {piece: add(lowest, extra) for piece, extra in zip(dropped, extras, strict=False)}
     likeliest = sorted(scores, key=lambda piece: (-scores[piece], piece))
     kept = {*sorted(likeliest, key=lambda piece: len(piece) > 1)[:size]}
     return [(piece, scores[piece]) for piece in likeliest if piece in kept]
