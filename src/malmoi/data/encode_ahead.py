@@ -37,7 +37,7 @@ def encode_ahead(
     def encode(batch: Sequence[Read]) -> list[EncodedDocument]:
         encoded = prose.encode([text for _, text in batch])
         return [
-            EncodedDocument(numpy.array(ids, dtype), text.num_characters, split == "held-out")
+            EncodedDocument(numpy.fromiter(ids, dtype, len(ids)), text.num_characters, split == "held-out")
             for (split, text), ids in zip(batch, encoded, strict=True)
         ]
 
