@@ -25,7 +25,7 @@ def single(number: float) -> float:
 
 
 def add(*numbers: float) -> float:
-    """Return the sum as SentencePiece finds it: of each addition it keeps 32 bits."""
+    """Return the sum, rounded to 32 bits after each addition."""
     return reduce(lambda total, number: single(total + number), numbers)
 
 
@@ -93,7 +93,7 @@ class Unigram:
     def paths(self, word: str, num_paths: int = 1) -> list[Path]:
         """Return the likeliest ways to cut a word, best first: Viterbi's algorithm with several survivors.
 
-        Of equally likely ways that one goes first whose last piece, where they differ, is longer.
+        Of equally likely ways that one goes first whose last piece, where they differ, is longer, as in the library.
         """
         best: list[list[Path]] = [[Path(0.0, ())], *([] for _ in word)]
         for span in self.lattice(word):

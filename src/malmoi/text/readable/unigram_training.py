@@ -2,8 +2,8 @@
 
     words and how often -> SEEDS -> (EXPECT -> MAXIMIZE) x 2 -> PRUNE -> ... -> CUT -> pieces -> unigram.Unigram
 
-The twin of SentencePiece's trainer, to the bit: rounding decides between equally likely pieces, so a number is held in
-32 bits (`single`, `add`) wherever it is there. Read first: unigram.py.
+The twin of SentencePiece's trainer, rounding to 32 bits where it does (`single`, `add`), since rounding decides between
+equally likely pieces. Read first: unigram.py.
 """
 
 from collections import Counter, defaultdict
@@ -23,14 +23,15 @@ def train(words: Mapping[str, int], vocab_size: int) -> list[tuple[str, float]]:
 
     Kudo 2018, arXiv:1804.10959, section 3.2: EM fits the probabilities, then the quarter without which the text would
     lose least is dropped, until a tenth too many are left; the rarest of these are cut off. Characters stay, so that
-    everything has a spelling. SentencePiece 0.2.3 learns the same in one thread from one word a line, in this order,
-    if it neither normalises nor splits by script or number, covers all characters, and counts to 2 ** 24 at most.
+    everything has a spelling. SentencePiece 0.2.3 learns the same, to the bit, in one thread from one word a line, in
+    this order, each with the one ▁ that it puts in front, if it neither normalises nor splits by script or number,
+    covers all characters and skips no line. Our difference: of equally likely second-best cuts it may take another.
 
     Raises TokenizerError: too little text, or `vocab_size` has no room for `<unk>` and the characters.
 
-    >>> words = {"학교": 6, "학교에": 2, "학교는": 2, "학교를": 2, "나": 3, "나는": 3, "너를": 3}
-    >>> [piece for piece, _ in train(words, vocab_size=9)]
-    ['<unk>', '학교', '나', '는', '너', '학', '를', '교', '에']
+    >>> words = {"▁학교": 6, "▁학교에": 2, "▁학교는": 2, "▁학교를": 2, "▁나": 3, "▁나는": 3, "▁너를": 3}
+    >>> [piece for piece, _ in train(words, vocab_size=11)]
+    ['<unk>', '▁학교', '▁나', '는', '너', '나', '학', '교', '▁', '를', '에']
     """
     pieces = seeds(words)
     characters = [piece for piece in pieces if len(piece) == 1]
@@ -49,9 +50,9 @@ def train(words: Mapping[str, int], vocab_size: int) -> list[tuple[str, float]]:
 def seeds(words: Mapping[str, int]) -> Pieces:
     """Return the characters, and the substrings that go on in two ways: the more text one covers, the likelier it is.
 
-    What always goes on in the same way is not worth having beside the longer piece. A way to go on is a byte, since
-    SentencePiece looks for substrings in UTF-8, or the end of a word. That end goes on itself, with a word, and where
-    the text ends with nothing: two ways, so that what ends the text is counted again wherever it ends a word.
+    What always goes on in the same way is not worth having beside the longer piece. A way to go on is a byte of UTF-8,
+    zero at the end of a word. At the end of the text that zero goes on with nothing, elsewhere with a word: a piece and
+    its zero go on in two ways too, and SentencePiece, which trims the zero, counts the piece again.
     """
     goes_on: defaultdict[str, Counter[bytes]] = defaultdict(Counter)
     for word, times in words.items():
@@ -66,7 +67,7 @@ def seeds(words: Mapping[str, int]) -> Pieces:
         covered[piece] = (once + again) * len(piece)
     in_order = sorted(filter(covered.get, covered))
     in_order.sort(key=lambda it: (len(it) > 1, -covered[it], len(it) > 1 and -len(it.encode())))
-    total = add(0.0, *(covered[piece] for piece in in_order))
+    total = sum(covered.values())
     return {piece: single(log(covered[piece]) - log(total)) for piece in in_order}
 
 
@@ -95,8 +96,7 @@ def counted_as(span: Span, pieces: Pieces) -> str:
 def maximize(uses: Pieces) -> Pieces:
     """Return the probabilities that these uses suggest: the M of EM. What is used less than half a time is dropped.
 
-    For n uses it takes exp(digamma(n)), about n - 0.5, which drives out the rare: variational Bayes (Liang and Klein,
-    "Structured Bayesian Nonparametric Models with Variational Inference", ACL 2007).
+    For n uses it takes exp(digamma(n)), about n - 0.5, and so less of the rare (Liang and Klein, a tutorial, ACL 2007).
     """
     used = {piece: count for piece, count in uses.items() if count >= 0.5}
     if not used:
@@ -120,7 +120,7 @@ def prune(pieces: Pieces, words: Mapping[str, int], size: int) -> Pieces:
     for word, times in words.items():
         for span in model.paths(word)[0].spans:
             uses[counted_as(span, pieces)] += times
-    num_words, total = sum(words.values()), uses.total()
+    total = uses.total()
 
     def loss(piece: str) -> float:
         _, *others = model.paths(piece, num_paths=2)
@@ -130,7 +130,7 @@ def prune(pieces: Pieces, words: Mapping[str, int], size: int) -> Pieces:
         new_total = total + uses[piece] * (len(instead) - 1)
         score = single(log(uses[piece]) - single(log(total)))
         new_score = add(0.0, *(log(uses[part] + uses[piece]) - single(log(new_total)) for part in instead))
-        return single(single(uses[piece] / num_words) * single(score - new_score))
+        return single(single(uses[piece] / total) * single(score - new_score))
 
     missed = sorted(filter(uses.get, pieces), key=loss, reverse=True)
     return {piece: pieces[piece] for piece in missed[:size]}
