@@ -39,6 +39,9 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=3000, help="that the tokenizers are learned from")
     parser.add_argument("--depth", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=2_457_600)
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the model's weights and the order of documents"
+    )
     options = parser.parse_args()
     corpus = SourceConfig(path=str(options.data / "pretrain-ko.jsonl.zst"))
     held_out = list(iterate_texts(corpus, split="held-out"))
@@ -52,7 +55,10 @@ def main() -> None:
         costs[name] = tokens_per_syllable(Tokenizer.load(directory), held_out)
         for of_what, tokens in runs(options.tokens, costs[name] / costs["bpe"]):
             run = RunConfig(
-                out=str(options.out / f"trained-{directory.name}-{options.depth}-{tokens}"),
+                out=str(
+                    options.out
+                    / f"{directory.name}-depth-{options.depth}-tokens-{tokens}-seed-{options.seed}"
+                ),
                 start=FromScratch(depth=options.depth),
                 tokenizer=str(directory),
                 sources=(corpus,),
@@ -63,6 +69,7 @@ def main() -> None:
                 optim=OptimConfig(lr=4e-3),
                 schedule=WarmupStableDecay(warmup=0.02, decay=0.4),
                 compile=False,
+                seed=options.seed,
             )
             trainer = Trainer(run, Observer())
             trainer.run()
