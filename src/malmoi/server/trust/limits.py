@@ -54,7 +54,8 @@ class LimitBody(Layer):
                 return await receive()
             end = begin + self._max_pause + num_bytes / MIN_BYTES_PER_SECOND
             try:
-                message = await asyncio.wait_for(receive(), end - time.monotonic())
+                async with asyncio.timeout(end - time.monotonic()):
+                    message = await receive()
             except TimeoutError:
                 raise ServerError(
                     f"after {time.monotonic() - begin:.1f} s there are {num_bytes} bytes of the body, and not all. "
@@ -80,16 +81,18 @@ class LimitBody(Layer):
 async def _let_pass(receive: Receive) -> None:
     """Drop what is on its way, up to 1 MiB: a connection that is closed with bytes unread takes its answer along.
 
-    It waits for no more than a second altogether, however slowly more comes.
+    It waits for no more than a second altogether, however slowly more comes. Python 3.11's `wait_for` would not do: it
+    may swallow the cancellation of whoever waits outside it (python/cpython#86296), and a second would have no end.
     """
     num_bytes = 0
+    end = time.monotonic() + 1.0
     with suppress(TimeoutError):
-        async with asyncio.timeout(1.0):
-            while num_bytes < 2**20:
-                message = await asyncio.wait_for(receive(), 0.1)
-                num_bytes += len(message.get("body", b""))
-                if not message.get("more_body", False):
-                    return
+        while num_bytes < 2**20 and (left := end - time.monotonic()) > 0:
+            async with asyncio.timeout(min(0.1, left)):
+                message = await receive()
+            num_bytes += len(message.get("body", b""))
+            if not message.get("more_body", False):
+                return
 
 
 class LimitRequests(Layer):
