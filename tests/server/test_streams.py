@@ -56,6 +56,27 @@ def test_who_goes_away_frees_its_blocks_within_a_step(
     assert endless.post(path, **ASKED[path], max_tokens=2).status_code == 200
 
 
+@pytest.mark.parametrize("behind", [b"\r\n", b"G", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+def test_and_so_if_more_has_come_behind_its_request(
+    endless: Served, steps: list[float], behind: bytes
+) -> None:
+    connection = endless.request(CHAT, messages=HELLO, **ENDLESS)
+    connection.sendall(behind)
+    wait_until(lambda: len(steps) > 2)
+    gone = time.monotonic()
+    connection.close()
+    endless.until_idle()
+    assert sum(begun > gone for begun in steps) <= 2
+
+
+def test_of_what_comes_behind_a_request_little_is_kept(endless: Served, steps: list[float]) -> None:
+    connection = endless.request(CHAT, messages=HELLO, **ENDLESS)
+    wait_until(lambda: len(steps) > 2)
+    connection.settimeout(1)
+    with connection, pytest.raises(TimeoutError):
+        connection.sendall(b" " * 2**26)
+
+
 def test_who_goes_away_while_its_stream_is_full_frees_its_blocks_too(endless: Served) -> None:
     connection = endless.request(
         CHAT, messages=HELLO, **ENDLESS, stream=True, logprobs=True, top_logprobs=200

@@ -12,13 +12,12 @@ from contextlib import aclosing
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
 from malmoi.llm import Completion, TokenLogprob
 from malmoi.server.catalogue.writer import Chosen, Steps, Writer
 from malmoi.server.errors import ServerError
-from malmoi.server.sse import Item, event_stream, while_connected
+from malmoi.server.sse import Item, event_stream
 from malmoi.server.wire import Wire
 
 
@@ -36,11 +35,11 @@ class Told(ABC):
         """The answer as it comes. The first item is there when the request is accepted; closing them ends it."""
 
 
-async def respond(request: Request, steps: Steps, told: Told, chosen: Chosen, *, is_stream: bool) -> Response:
-    """The response with an answer. Who goes away ends the request."""
+async def respond(steps: Steps, told: Told, chosen: Chosen, *, is_stream: bool) -> Response:
+    """The response with an answer."""
     if is_stream:
         return await event_stream(told.events(steps), told.wire, headers=headers_of(chosen))
-    completion = await while_connected(request, completion_of(steps))
+    completion = await completion_of(steps)
     return JSONResponse(told.whole(completion), headers=headers_of(chosen))
 
 

@@ -23,6 +23,7 @@ from malmoi.server.anthropic import messages
 from malmoi.server.catalogue.catalogue import Catalogue
 from malmoi.server.catalogue.holds import HoldModels
 from malmoi.server.dialect import as_response
+from malmoi.server.disconnect import CancelOnDisconnect
 from malmoi.server.documented import DocumentedApp
 from malmoi.server.ollama import answers as ollama
 from malmoi.server.ollama import models as ollama_models
@@ -101,6 +102,7 @@ def create_app(catalogue: Catalogue, settings: ServerSettings) -> FastAPI:
 def _add_layers(app: FastAPI, settings: ServerSettings) -> None:
     """From the innermost to the outermost, so a request passes the last line first."""
     app.add_middleware(HoldModels)
+    app.add_middleware(CancelOnDisconnect)
     app.add_middleware(AnswerAll)
     if settings.logs_prompts:
         app.add_middleware(LogPrompts)

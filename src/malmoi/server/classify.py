@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from pydantic import Field
 
 from malmoi.llm import AsyncTextEncoder
@@ -16,7 +16,6 @@ from malmoi.server.bodies import Body
 from malmoi.server.catalogue.catalogue import Catalogue
 from malmoi.server.each import all_of
 from malmoi.server.errors import ServerError
-from malmoi.server.sse import while_connected
 from malmoi.server.strict_json import StrictRoute
 
 
@@ -49,7 +48,7 @@ def routes(catalogue: Catalogue) -> APIRouter:
     router = APIRouter(tags=["encoders"], route_class=StrictRoute)
 
     @router.post("/v1/classify")
-    async def classify(body: ClassifyBody, request: Request) -> dict[str, Any]:
+    async def classify(body: ClassifyBody) -> dict[str, Any]:
         """The label of each text, and how likely each label is."""
         texts = [body.input] if isinstance(body.input, str) else body.input
         if not texts:
@@ -57,7 +56,7 @@ def routes(catalogue: Catalogue) -> APIRouter:
         serving = await catalogue.encoder(body.model)
         if not serving.encoder.has_classifier:
             raise ServerError("this model has no classifier of texts. Name one that has.", param="model")
-        data, num_tokens = await while_connected(request, _classified(serving, texts))
+        data, num_tokens = await _classified(serving, texts)
         return {
             "id": f"classify-{uuid.uuid4().hex}",
             "object": "list",
@@ -67,12 +66,12 @@ def routes(catalogue: Catalogue) -> APIRouter:
         }
 
     @router.post("/v1/rerank")
-    async def rerank(body: RerankBody, request: Request) -> dict[str, Any]:
+    async def rerank(body: RerankBody) -> dict[str, Any]:
         """The documents by how well they fit the query, the best first."""
         if not body.documents:
             raise ServerError("documents is empty. Give texts.", param="documents")
         serving = await catalogue.encoder(body.model)
-        scores, num_tokens = await while_connected(request, _relevance(serving, body.query, body.documents))
+        scores, num_tokens = await _relevance(serving, body.query, body.documents)
         best = sorted(range(len(scores)), key=lambda index: -scores[index])[: body.top_n]
         results: list[dict[str, Any]] = [{"index": index, "relevance_score": scores[index]} for index in best]
         if body.return_documents:

@@ -7,25 +7,20 @@ more event. Place in the flow: `answered.py` hands over what each dialect says. 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any
 
-from fastapi import Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from malmoi.server.errors import ServerError
 from malmoi.server.wire import Wire
 
-T = TypeVar("T")
 Item = Mapping[str, Any] | None
 """An event; None: nothing to say yet."""
 
 KEEP_ALIVE_SECONDS = 10.0
 """A proxy that hears nothing for so long may take the connection for dead."""
-CLIENT_WENT_AWAY = 499
-"""A status that nobody sees: nginx's number for it."""
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -76,23 +71,3 @@ class EventStream(StreamingResponse):
 
     def _written(self, item: Item) -> str:
         return self._wire.pause if item is None else self._wire.write(item)
-
-
-async def while_connected(request: Request, answer: Awaitable[T]) -> T:
-    """The answer. If the client goes away before, it is given up (cancelled), and ServerError raised."""
-    working = asyncio.ensure_future(answer)
-    leaving = asyncio.ensure_future(_gone(request))
-    try:
-        await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ServerError("the client went away before its answer was there.", status=CLIENT_WENT_AWAY)
-        return working.result()
-    finally:
-        for task in (working, leaving):
-            task.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

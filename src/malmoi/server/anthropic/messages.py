@@ -33,7 +33,7 @@ def routes(catalogue: Catalogue) -> APIRouter:
         chosen = await catalogue.choose(body.model, prompt, request.headers)
         prompt = with_thinking(prompt, wish_of(body), chosen.writer)
         steps = chosen.writer.answer(prompt, params_of(body, chosen.writer.default_params))
-        return await respond(request, steps, Said(chosen, body), chosen, is_stream=body.stream)
+        return await respond(steps, Said(chosen, body), chosen, is_stream=body.stream)
 
     @router.post("/v1/messages/count_tokens")
     async def count_tokens(body: CountTokensBody, request: Request) -> dict[str, int]:

@@ -28,7 +28,6 @@ from malmoi.server.ollama.bodies import (
 from malmoi.server.ollama.lines import ChatLines, OllamaTold, TextLines, nanoseconds
 from malmoi.server.ollama.prompt import chat_prompt, generate_prompt, params_of, seconds_of, wish_of
 from malmoi.server.openai.embeddings import vectors_of
-from malmoi.server.sse import while_connected
 from malmoi.server.strict_json import StrictRoute
 from malmoi.server.thinking import with_thinking
 
@@ -48,13 +47,11 @@ def routes(catalogue: Catalogue) -> APIRouter:
         return await _answer(catalogue, request, body, generate_prompt(body), TextLines)
 
     @router.post("/api/embed")
-    async def embed(body: OllamaEmbedBody, request: Request) -> dict[str, Any]:
+    async def embed(body: OllamaEmbedBody) -> dict[str, Any]:
         """A vector of each text."""
         seconds = _seconds(body.keep_alive)
         begin = time.perf_counter()
-        vectors, num_tokens = await while_connected(
-            request, vectors_of(catalogue, body.model, body.input, dimensions=body.dimensions)
-        )
+        vectors, num_tokens = await vectors_of(catalogue, body.model, body.input, dimensions=body.dimensions)
         catalogue.keep(body.model, seconds)
         return {
             "model": body.model,
@@ -64,14 +61,12 @@ def routes(catalogue: Catalogue) -> APIRouter:
         }
 
     @router.post("/api/embeddings")
-    async def embed_one(body: OllamaEmbeddingsBody, request: Request) -> dict[str, Any]:
+    async def embed_one(body: OllamaEmbeddingsBody) -> dict[str, Any]:
         """The vector of a text: the older form of /api/embed."""
         seconds = _seconds(body.keep_alive)
         vectors: Sequence[Tensor] = []
         if body.prompt:
-            vectors, _ = await while_connected(
-                request, vectors_of(catalogue, body.model, body.prompt, dimensions=None)
-            )
+            vectors, _ = await vectors_of(catalogue, body.model, body.prompt, dimensions=None)
         elif not isinstance(catalogue.entry(body.model), Upstream):
             await catalogue.encoder(body.model)
         catalogue.keep(body.model, seconds)
@@ -97,7 +92,7 @@ async def _answer(
         if isinstance(prompt, ChatPrompt):
             prompt = with_thinking(prompt, wish_of(body), chosen.writer)
         steps = chosen.writer.answer(prompt, params)
-        response = await respond(request, steps, told, chosen, is_stream=body.stream)
+        response = await respond(steps, told, chosen, is_stream=body.stream)
     catalogue.keep(chosen.name, seconds)  # last: what is refused changes nothing
     return response
 

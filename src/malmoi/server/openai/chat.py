@@ -43,7 +43,7 @@ def routes(catalogue: Catalogue) -> APIRouter:
             num_texts=body.n,
             has_usage=body.stream_options.include_usage,
         )
-        return await respond(request, steps, told, chosen, is_stream=body.stream)
+        return await respond(steps, told, chosen, is_stream=body.stream)
 
     return router
 

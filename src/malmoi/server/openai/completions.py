@@ -26,7 +26,7 @@ from malmoi.server.openai.completion_bodies import CompletionBody
 from malmoi.server.openai.form import OpenAIAnswer
 from malmoi.server.openai.text_form import Echo, EchoForm, TextForm
 from malmoi.server.sampling import params_of
-from malmoi.server.sse import event_stream, while_connected
+from malmoi.server.sse import event_stream
 from malmoi.server.strict_json import StrictRoute
 
 
@@ -46,7 +46,7 @@ def routes(catalogue: Catalogue) -> APIRouter:
         if body.echo:
             echoes = [Echo.of(text, chosen.writer.local) for text in texts]
             params = replace(params, prompt_logprobs=params.logprobs)
-            read = await while_connected(request, _read(ask, texts, params)) if body.stream else []
+            read = await _read(ask, texts, params) if body.stream else []
             form = EchoForm(echoes, num_texts=body.n, read=read)
         answered = OpenAIAnswer(
             form, chosen, body.model, num_texts=body.n, has_usage=body.stream_options.include_usage
@@ -54,7 +54,7 @@ def routes(catalogue: Catalogue) -> APIRouter:
         steps = [ask(prompt, params) for prompt in prompts]
         if body.stream:
             return await event_stream(answered.events(*steps), answered.wire, headers=headers_of(chosen))
-        completions = await while_connected(request, all_of(map(completion_of, steps)))
+        completions = await all_of(map(completion_of, steps))
         answer = answered.whole(*(_told(one, body) for one in completions))
         if body.best_of is not None:  # what was written and is not told has its price, too
             answer["usage"] = usage(*completions)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
@@ -15,7 +15,6 @@ from malmoi.server.catalogue.catalogue import Catalogue
 from malmoi.server.catalogue.upstream import Upstream
 from malmoi.server.each import all_of, each_of
 from malmoi.server.errors import ServerError
-from malmoi.server.sse import while_connected
 from malmoi.server.strict_json import StrictRoute
 
 
@@ -40,11 +39,9 @@ def routes(catalogue: Catalogue) -> APIRouter:
     router = APIRouter(tags=["embeddings"], route_class=StrictRoute)
 
     @router.post("/v1/embeddings")
-    async def embed(body: EmbeddingsBody, request: Request) -> dict[str, Any]:
+    async def embed(body: EmbeddingsBody) -> dict[str, Any]:
         """A vector of each text."""
-        vectors, num_tokens = await while_connected(
-            request, vectors_of(catalogue, body.model, body.input, dimensions=body.dimensions)
-        )
+        vectors, num_tokens = await vectors_of(catalogue, body.model, body.input, dimensions=body.dimensions)
         written = _in_base64 if body.encoding_format == "base64" else Tensor.tolist
         return {
             "object": "list",

@@ -53,9 +53,8 @@ def routes(catalogue: Catalogue) -> APIRouter:
         prompt = with_thinking(prompt, wish_of(body), chosen.writer)
         params = params_of(body, chosen.writer.default_params)
         told = Responded(body, chosen, params, conversation, shelf)
-        return await respond(
-            request, chosen.writer.answer(prompt, params), told, chosen, is_stream=body.stream
-        )
+        steps = chosen.writer.answer(prompt, params)
+        return await respond(steps, told, chosen, is_stream=body.stream)
 
     @router.get("/v1/responses/{id}")
     async def get_response(id: str) -> dict[str, Any]:

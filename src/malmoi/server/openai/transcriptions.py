@@ -14,7 +14,6 @@ from pydantic import ConfigDict, Field, ValidationError
 from malmoi.server.bodies import Body
 from malmoi.server.catalogue.catalogue import Catalogue
 from malmoi.server.errors import ServerError
-from malmoi.server.sse import while_connected
 
 _NO_TIMES = "the models here say what was said, not when."
 
@@ -58,29 +57,29 @@ def routes(catalogue: Catalogue) -> APIRouter:
         "/v1/audio/transcriptions", response_model=None, responses=_AS_TEXT, openapi_extra=_described(TranscriptionBody)
     )
     async def transcribe(
-        body: Annotated[TranscriptionBody, Depends(_form(TranscriptionBody))], request: Request
+        body: Annotated[TranscriptionBody, Depends(_form(TranscriptionBody))],
     ) -> Response | dict[str, Any]:
         """Write down what is said in a sound."""
-        return await _answer(catalogue, request, body, language=body.language, task="transcribe")
+        return await _answer(catalogue, body, language=body.language, task="transcribe")
 
     @router.post(
         "/v1/audio/translations", response_model=None, responses=_AS_TEXT, openapi_extra=_described(TranslationBody)
     )
     async def translate(
-        body: Annotated[TranslationBody, Depends(_form(TranslationBody))], request: Request
+        body: Annotated[TranslationBody, Depends(_form(TranslationBody))],
     ) -> Response | dict[str, Any]:
         """The same in English, whatever is spoken."""
-        return await _answer(catalogue, request, body, language=None, task="translate")
+        return await _answer(catalogue, body, language=None, task="translate")
 
     return router
 
 
 async def _answer(
-    catalogue: Catalogue, request: Request, body: TranslationBody, *, language: str | None, task: str
+    catalogue: Catalogue, body: TranslationBody, *, language: str | None, task: str
 ) -> Response | dict[str, Any]:
     transcriber = await catalogue.transcriber(body.model)
     sound = await body.file.read()
-    found = await while_connected(request, transcriber.transcribe(sound, language=language, task=task))
+    found = await transcriber.transcribe(sound, language=language, task=task)
     if body.response_format == "text":
         return PlainTextResponse(found.text + "\n")
     return {"text": found.text, "language": found.language}

@@ -24,6 +24,8 @@ from malmoi.server.errors import ServerError, described
 
 _LINGER_SECONDS = 2.0
 """So long a refusal may take to be read."""
+_MAX_AHEAD = 2**16
+"""Bytes of later requests that are kept until it is their turn; whoever sends more is not heard when he leaves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,7 @@ class Connection(H11Protocol):
             self._head.cancel()
         elif not self._head.is_set:
             self._head.set(self._limits.head_seconds, self._too_slow)
+        self._hear_the_end()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -100,6 +103,13 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
         self._head.cancel()
         self._reader.cancel()
+
+    def _hear_the_end(self) -> None:
+        """Read on, though the next request has come before its turn: who goes away is else not noticed."""
+        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+            return
+        if self.flow.read_paused and len(self.conn.trailing_data[0]) <= _MAX_AHEAD:
+            self.flow.resume_reading()
 
     def _give_up(self) -> None:
         if self.transport.get_write_buffer_size():
