@@ -55,7 +55,7 @@ def resize(
         noise         drawn around that mean with each dimension's own deviation, as if it were an old row. Our
                       difference from that article: the dimensions are drawn apart, without their covariance
         align         subword-mean, where `new` is no expansion of `old`: tokens are found again by what they stand
-                      for, so ids may change
+                      for, so ids may change (Gee et al. 2022, "Fast Vocabulary Transfer", arXiv:2402.09977)
 
     Where the model has more rows than `old` has tokens, as padding, the first of them are used before it grows, and
     the rest stay. A token that nothing spells, a new special one, begins as the mean of all. Logits of old tokens are

@@ -67,7 +67,7 @@ def train(
     errors: Any,
     kind: str | None,
 ) -> None:
-    """Learn a vocabulary from text files: a byte-level BPE, or one of six others. 글에서 어휘를 배웁니다.
+    """Learn a vocabulary from text files: a byte-level BPE, or one of seven others. 글에서 어휘를 배웁니다.
 
     FILE is a .txt, .jsonl (.zst, .gz) or .parquet file, a directory or a glob. What pretraining holds out
     is held out here too, and measured at the end.
