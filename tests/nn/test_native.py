@@ -186,11 +186,12 @@ def test_no_group_is_off_by_more_than_with_the_scale_of_its_largest_number(
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
-@given(seed=st.integers(0, 2**32), group_size=st.sampled_from([32, 64, 128]), exponent=st.floats(-30, 15))
+@given(seed=st.integers(0, 2**32), group_size=st.sampled_from([32, 64, 128]), exponent=st.floats(-15, 15))
 @settings(max_examples=25, deadline=None)
 def test_what_was_rounded_is_rounded_to_itself(
     precision: Precision, seed: int, group_size: int, exponent: float
 ) -> None:
+    """Not so for numbers below about 1e-19: squares of their errors lose bits, and two scales may be equally good."""
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(37, 200, generator=generator) * 10**exponent
     size = {"out_size": 37, "in_size": 200}
