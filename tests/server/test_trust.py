@@ -11,7 +11,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import httpx
@@ -21,6 +21,7 @@ from tests.server.conftest import HELLO, Serve, Served, wait_until
 from tests.server.seeing import seeing_llm
 
 from malmoi.core.errors import MediaError
+from malmoi.llm.async_llm import MAX_FETCHING
 from malmoi.llm.media import MAX_FETCHED, MAX_FILES, MediaPolicy
 from malmoi.server.errors import ServerError
 from malmoi.server.trust import access
@@ -446,6 +447,31 @@ def test_what_the_owner_lets_be_fetched_is_seen_and_nothing_else(
     body = {"model": "default", "max_tokens": 1, "messages": [{"role": "user", "content": [anthropic]}]}
     assert seeing.post("/v1/messages", **body).status_code == 200
     assert fetched[-1] == "https://images.example/dog.png"
+
+
+def test_nobody_waits_for_files_that_others_have_fetched_slowly(
+    seeing: Served, policy: Callable[..., None]
+) -> None:
+    may_come, fetched = threading.Event(), []
+
+    def fetch(url: str) -> bytes:
+        fetched.append(url)
+        may_come.wait(60)
+        return png(8, 8)
+
+    policy(fetch=fetch)
+    part = {"type": "image_url", "image_url": {"url": "https://images.example/cat.png"}}
+    message = {"role": "user", "content": [part]}
+    with ExitStack() as connections:
+        for _ in range(40):  # more than there are threads for everything else
+            connections.enter_context(seeing.request(CHAT, messages=[message], max_tokens=1))
+        connections.callback(may_come.set)
+        wait_until(lambda: len(fetched) == MAX_FETCHING)
+        sent = {"type": "image_url", "image_url": {"url": data_url(png(8, 8))}}
+        for other in (sent, {"type": "text", "text": "말"}):
+            message = {"role": "user", "content": [other]}
+            assert seeing.post(CHAT, messages=[message], max_tokens=1).status_code == 200
+        assert len(fetched) == MAX_FETCHING
 
 
 def test_a_refusal_of_a_large_body_is_read_by_who_sends_it_first(serve: Serve) -> None:

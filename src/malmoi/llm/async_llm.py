@@ -7,6 +7,7 @@ What asks and what reads is `LLM`'s, only the waiting is another. Read next: `en
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -24,6 +25,9 @@ from malmoi.llm.request_builder import TextRequest, check_messages, check_single
 from malmoi.llm.stream import require_completion
 from malmoi.media.sources import MediaSource
 from malmoi.text.chat import Message
+
+MAX_FETCHING = 16
+"""For so many requests at once files are fetched; others with files to fetch wait, and none without any."""
 
 
 class AsyncLLM:
@@ -45,6 +49,7 @@ class AsyncLLM:
     def __init__(self, llm: LLM) -> None:
         self.llm = llm
         self._engine = AsyncEngine(llm.engine)
+        self._fetching = ThreadPoolExecutor(MAX_FETCHING, "malmoi-fetching")
 
     async def generate(
         self,
@@ -101,7 +106,8 @@ class AsyncLLM:
         """
         params = params or self.llm.default_params
         accepted = partial(self._accepted, prompt, params, media, priority=priority, salt=salt)
-        asked = await asyncio.to_thread(accepted)
+        threads = self._fetching if self.llm.builder.fetches(prompt, media) else None
+        asked = await asyncio.get_running_loop().run_in_executor(threads, accepted)
         yield [Delta("")] * params.n
         answer = Answer(asked, self.llm.tokenizer, abort=self._engine.abort)
         async with aclosing(self._engine.follow(asked.request)) as steps:

@@ -107,12 +107,9 @@ class MediaReader:
             raise RequestError(
                 f"the request has {num_files} images and sounds, and {MAX_FILES} are allowed. Ask about fewer."
             )
-        num_urls = sum(
-            isinstance(source, str) and is_web_url(source) for some in media.values() for source in some
-        )
-        if num_urls > MAX_FETCHED:
+        if (count := num_urls(media)) > MAX_FETCHED:
             raise RequestError(
-                f"the request has {num_urls} URLs to fetch, and {MAX_FETCHED} are allowed. Send the files themselves."
+                f"the request has {count} URLs to fetch, and {MAX_FETCHED} are allowed. Send the files themselves."
             )
 
     def place(self, ids: Sequence[int], media: Media) -> tuple[list[int], list[Attachment]]:
@@ -228,3 +225,8 @@ class MediaReader:
         if source is None:
             raise RequestError("this LLM has no sound processor. Give one: LLM(..., sound_processor=...).")
         return load_sound_processor(source) if isinstance(source, Path) else source
+
+
+def num_urls(media: Media) -> int:
+    """How many of the files are addresses of the web."""
+    return sum(isinstance(one, str) and is_web_url(one) for sources in media.values() for one in sources)

@@ -18,7 +18,7 @@ from malmoi.engine import Attachment, Request, SamplingParams
 from malmoi.llm import infill
 from malmoi.llm.abilities import Abilities
 from malmoi.llm.chat_format import ChatFormat
-from malmoi.llm.media import Media, MediaReader
+from malmoi.llm.media import Media, MediaReader, num_urls
 from malmoi.llm.message import MessageReader
 from malmoi.llm.parts import without_media
 from malmoi.llm.prompt import ChatPrompt, Infill, Prompt, is_conversation, is_ids
@@ -109,6 +109,17 @@ class RequestBuilder:
         self._vocab_size = model.vocab_size
         self._rules = Rules(tokenizer, vocab_size=model.vocab_size)
         self.media = MediaReader(model, image_processor=image_processor, sound_processor=sound_processor)
+
+    def fetches(self, prompt: Prompt, media: Media) -> bool:
+        """Whether `build` will wait for files from elsewhere. Raises as it does."""
+        if self.media.policy.fetch is None:
+            return False
+        if isinstance(prompt, ChatPrompt):
+            prompt = prompt.messages
+        if is_conversation(prompt):
+            _, media = without_media(prompt)
+        self.media.check(media)
+        return num_urls(media) > 0
 
     def build(
         self, prompt: Prompt, params: SamplingParams, media: Media = MappingProxyType({})
