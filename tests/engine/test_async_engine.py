@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Coroutine, Iterator
 from contextlib import aclosing
 from threading import Event
+from traceback import format_exception
 from typing import Any, TypeVar
 
 import pytest
@@ -174,6 +175,49 @@ def test_a_step_that_fails_is_told_to_all_that_wait_and_the_next_request_is_serv
             assert await read(ours, REQUESTS[0]) == wanted[0]
 
     run(main())
+
+
+class Uncopyable(Exception):
+    def __init__(self, where: str, why: str) -> None:
+        super().__init__(f"{where}: {why}")
+
+
+class Changing(Exception):
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ValueError, self.args
+
+
+@pytest.mark.parametrize(
+    ("failure", "wanted_type"),
+    [(MemoryError("no room"), MemoryError), (OSError(5, "no disk"), OSError),
+     (Uncopyable("layer 3", "no room"), RuntimeError), (Changing("no room"), RuntimeError)],
+)  # fmt: skip
+def test_each_that_waits_gets_an_error_of_its_own(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, failure: Exception, wanted_type: type[Exception]
+) -> None:
+    """So nobody's traceback grows with the number of those that wait."""
+
+    async def lines_for_each_of(num_waiting: int) -> set[int]:
+        whole, failure.__traceback__ = engine.runner.run, None
+
+        def breaking(plan: Plan) -> Any:
+            if len(engine.scheduler.running) + len(engine.scheduler.waiting) == num_waiting:
+                raise failure
+            return whole(plan)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(engine.runner, "run", breaking)
+            async with AsyncEngine(engine) as ours:
+                answers = [ours.generate(ENDLESS) for _ in range(num_waiting)]
+                results = await asyncio.gather(*answers, return_exceptions=True)
+        errors = [result for result in results if type(result) is wanted_type]
+        assert len(set(map(id, errors))) == num_waiting
+        wanted = str(failure) if wanted_type is type(failure) else repr(failure)
+        assert [str(error) for error in errors] == [wanted] * num_waiting
+        assert all(error.__cause__ is failure for error in errors)
+        return {len(format_exception(error)) for error in errors}
+
+    assert len(run(lines_for_each_of(1)) | run(lines_for_each_of(16))) == 1
 
 
 def test_a_closed_engine_ends_what_is_going_on_and_takes_nothing_more(engine: Engine) -> None:

@@ -11,6 +11,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
+from copy import copy
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
@@ -127,12 +128,13 @@ class EngineThread(Generic[Asked, Answer]):
             try:
                 self._engine.step()
             except Exception as error:  # noqa: BLE001  # it is handed to those who wait
-                self._end_all(error)
+                self._end_all(partial(_own, error))
             self._tell()
         while not self._orders.empty():  # who ordered while it was being closed gets an answer, too
             if order := self._orders.get():
                 order()
-        self._end_all(RequestError("the engine was closed before the answer was complete. Ask another."))
+        why = "the engine was closed before the answer was complete. Ask another."
+        self._end_all(partial(RequestError, why))
 
     def _obey(self) -> bool:
         """Take all orders, waiting for one while there is nothing to compute; False: to stop."""
@@ -154,10 +156,10 @@ class EngineThread(Generic[Asked, Answer]):
             for one in self._family(answer):
                 self._engine.abort(one)
 
-    def _end_all(self, error: Exception) -> None:
+    def _end_all(self, new_error: Callable[[], Exception]) -> None:
         for call in list(self._calls):
             self._end(call)
-            call.tell(error)
+            call.tell(new_error())
 
     def _tell(self) -> None:
         """What the step has brought, in one message for each loop."""
@@ -198,6 +200,17 @@ class _Call(Generic[Asked, Answer]):
 
 def _no_items(answer: object) -> Sequence[Any]:
     return ()
+
+
+def _own(error: Exception) -> Exception:
+    """A copy for one of many: the traceback of an object that all of them raise would grow with each."""
+    own: Exception | None = None
+    with suppress(Exception):  # not every class can be made from its `args`
+        own = copy(error)
+    if type(own) is not type(error):
+        own = RuntimeError(repr(error))
+    own.__cause__ = error
+    return own
 
 
 def _send(loop: asyncio.AbstractEventLoop, message: Sequence[tuple[_Call[Any, Any], News]]) -> None:
