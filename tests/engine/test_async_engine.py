@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from malmoi.core.errors import RequestError
-from malmoi.engine import AsyncEngine, Engine, Request, SamplingParams
+from malmoi.engine import AsyncEngine, Engine, Generation, LogitsRule, Request, SamplingParams
+from malmoi.engine.progress import Follower, Progress
 from malmoi.engine.scheduler import Plan
 from malmoi.testing.models import tiny_llama
 
@@ -218,6 +219,126 @@ def test_each_that_waits_gets_an_error_of_its_own(
         return {len(format_exception(error)) for error in errors}
 
     assert len(run(lines_for_each_of(1)) | run(lines_for_each_of(16))) == 1
+
+
+class Panic(BaseException):
+    """No Exception, as what a panic in Rust raises is none."""
+
+
+class Panicking(LogitsRule):
+    """Its first `num_good` calls of one method are good."""
+
+    def __init__(self, method: str, num_good: int) -> None:
+        self.method, self.num_good = method, num_good
+
+    def allowed(self) -> None:
+        self._note("allowed")
+
+    def advance(self, token: int) -> None:
+        self._note("advance")
+
+    def copy(self) -> "Panicking":
+        self._note("copy")
+        return Panicking(self.method, self.num_good)
+
+    def _note(self, method: str) -> None:
+        if method == self.method:
+            self.num_good -= 1
+            if self.num_good < 0:
+                raise Panic(method)
+
+
+@pytest.mark.parametrize(
+    ("method", "num_good"),
+    [("copy", 0), ("allowed", 0), ("allowed", 2), ("advance", 0), ("advance", 2)],
+)
+def test_whatever_panics_is_told_and_the_thread_goes_on(
+    engine: Engine, wanted: list[list[int]], method: str, num_good: int
+) -> None:
+    """To whoever asked if it could not begin (`copy`), to all if it was a step."""
+    is_step = method != "copy"
+
+    async def main() -> None:
+        async with AsyncEngine(engine) as ours:
+            other = asyncio.create_task(ours.generate(ENDLESS if is_step else REQUESTS[1]))
+            with pytest.raises(RuntimeError, match=f"Panic.'{method}'."):
+                await ours.generate(Request(tokens=[5, 6], rule=Panicking(method, num_good)))
+            if is_step:
+                with pytest.raises(RuntimeError, match=f"Panic.'{method}'."):
+                    await other
+            else:
+                assert (await other).tokens == wanted[1]
+            assert await read(ours, REQUESTS[0]) == wanted[0]
+
+    run(main())
+    assert engine.scheduler.num_blocks_in_use == 0
+
+
+def test_who_cannot_be_given_up_does_not_keep_the_others(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, wanted: list[list[int]]
+) -> None:
+    def breaking(generation: Generation) -> None:
+        raise Panic("abort")
+
+    async def main() -> None:
+        async with AsyncEngine(engine) as ours:
+            tasks = [asyncio.create_task(ours.generate(ENDLESS)) for _ in range(3)]
+            while len(engine.scheduler.running) < 3:
+                await asyncio.sleep(0.001)
+            with monkeypatch.context() as patch:
+                patch.setattr(engine, "abort", breaking)
+                tasks[0].cancel()
+                results = await asyncio.gather(*tasks, return_exceptions=True)
+            assert [type(result) for result in results] == [
+                asyncio.CancelledError,
+                RuntimeError,
+                RuntimeError,
+            ]
+            assert {str(result) for result in results[1:]} == {"Panic('abort')"}
+            assert await read(ours, REQUESTS[0]) == wanted[0]
+
+    run(main())
+
+
+def test_an_answer_that_is_complete_arrives_though_another_cannot_be_read(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, wanted: list[list[int]]
+) -> None:
+    """In the very step that completes the one, the other fails, and after it."""
+    both_ask, most_at_once = Event(), 0
+    compute, read_news = engine.runner.run, Follower.news
+
+    def waiting(plan: Plan) -> Any:
+        assert both_ask.wait(30)
+        return compute(plan)
+
+    def breaking(follower: Follower, generation: Generation) -> list[Progress]:
+        nonlocal most_at_once
+        most_at_once = max(most_at_once, len(engine.scheduler.running))
+        if len(engine.scheduler.running) < most_at_once:
+            raise Panic("news")
+        return read_news(follower, generation)
+
+    async def follow(ours: AsyncEngine) -> None:
+        async for _ in ours.follow(ENDLESS):
+            pass
+
+    monkeypatch.setattr(engine.runner, "run", waiting)
+    monkeypatch.setattr(Follower, "news", breaking)
+
+    async def main() -> None:
+        async with AsyncEngine(engine) as ours:
+            tasks = [asyncio.create_task(ours.generate(REQUESTS[0])), asyncio.create_task(follow(ours))]
+            await asyncio.sleep(0)
+            both_ask.set()
+            answer, failure = await asyncio.gather(*tasks, return_exceptions=True)
+            assert isinstance(answer, Generation)
+            assert answer.tokens == wanted[0]
+            assert type(failure) is RuntimeError
+            assert str(failure) == "Panic('news')"
+            assert await read(ours, REQUESTS[1]) == wanted[1]
+
+    run(main())
+    assert engine.scheduler.num_blocks_in_use == 0
 
 
 def test_a_closed_engine_ends_what_is_going_on_and_takes_nothing_more(engine: Engine) -> None:

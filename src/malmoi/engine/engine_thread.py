@@ -36,7 +36,7 @@ Asked = TypeVar("Asked")
 Asked_contra = TypeVar("Asked_contra", contravariant=True)
 Answer = TypeVar("Answer", bound=Ending)
 Item = TypeVar("Item")
-News = Sequence[Any] | BaseException | None
+News = Sequence[Any] | Exception | None
 """More items; why there are no more; None: the end."""
 
 
@@ -56,7 +56,8 @@ class EngineThread(Generic[Asked, Answer]):
 
     Whoever stops waiting, because its task was cancelled or its stream closed, ends its request. A request that is
     refused or fails says so to whoever asked, and to nobody else. If a step itself fails, which is no request's fault,
-    all that wait get its error, and the next request finds an engine that works.
+    each that waits gets a copy of its error, and the next request finds an engine that works. A panic of Rust comes as
+    a RuntimeError, as does an error that cannot be copied.
 
     Nobody else may use `engine` until `close`, which ends what is still going on with a RequestError.
 
@@ -124,15 +125,18 @@ class EngineThread(Generic[Asked, Answer]):
     # --- in the thread ---------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        while self._obey():
+        is_open = True
+        while is_open:
             try:
-                self._engine.step()
-            except Exception as error:  # noqa: BLE001  # it is handed to those who wait
+                if is_open := self._obey():
+                    self._engine.step()
+                    self._tell()
+            except BaseException as error:  # noqa: BLE001  # it is handed to those who wait
                 self._end_all(partial(_own, error))
-            self._tell()
         while not self._orders.empty():  # who ordered while it was being closed gets an answer, too
             if order := self._orders.get():
-                order()
+                with suppress(BaseException):
+                    order()
         why = "the engine was closed before the answer was complete. Ask another."
         self._end_all(partial(RequestError, why))
 
@@ -150,6 +154,8 @@ class EngineThread(Generic[Asked, Answer]):
             call.answer = self._calls[call] = self._engine.add(call.request)
         except Exception as error:  # noqa: BLE001  # as above
             call.tell(error)
+        except BaseException as error:  # noqa: BLE001  # a panic of Rust is no Exception
+            call.tell(_own(error))
 
     def _end(self, call: "_Call[Asked, Answer]") -> None:
         if answer := self._calls.pop(call, None):
@@ -158,23 +164,26 @@ class EngineThread(Generic[Asked, Answer]):
 
     def _end_all(self, new_error: Callable[[], Exception]) -> None:
         for call in list(self._calls):
-            self._end(call)
+            with suppress(BaseException):  # what cannot be given up is nobody's any more all the same
+                self._end(call)
             call.tell(new_error())
 
     def _tell(self) -> None:
         """What the step has brought, in one message for each loop."""
         messages: dict[asyncio.AbstractEventLoop, list[tuple[_Call[Asked, Answer], News]]] = defaultdict(list)
-        for call, answer in list(self._calls.items()):
-            family = self._family(answer)
-            if new := call.items(answer)[call.num_told :]:
-                call.num_told += len(new)
-                messages[call.loop].append((call, new))
-            if all(one.finish_reason is not None for one in family):
-                del self._calls[call]
-                failed = next((one.error for one in family if one.error is not None), None)
-                messages[call.loop].append((call, None if failed is None else RequestError(failed)))
-        for loop, message in messages.items():
-            _send(loop, message)
+        try:
+            for call, answer in list(self._calls.items()):
+                family = self._family(answer)
+                if new := call.items(answer)[call.num_told :]:
+                    call.num_told += len(new)
+                    messages[call.loop].append((call, new))
+                if all(one.finish_reason is not None for one in family):
+                    del self._calls[call]
+                    failed = next((one.error for one in family if one.error is not None), None)
+                    messages[call.loop].append((call, None if failed is None else RequestError(failed)))
+        finally:  # who is no longer among the calls would hear of nothing else
+            for loop, message in messages.items():
+                _send(loop, message)
 
 
 class _Call(Generic[Asked, Answer]):
@@ -190,7 +199,7 @@ class _Call(Generic[Asked, Answer]):
     async def next(self) -> Sequence[Any] | None:
         """What comes next. Raises what went wrong."""
         news = await self.news.get()
-        if isinstance(news, BaseException):
+        if isinstance(news, Exception):
             raise news
         return news
 
@@ -202,12 +211,15 @@ def _no_items(answer: object) -> Sequence[Any]:
     return ()
 
 
-def _own(error: Exception) -> Exception:
-    """A copy for one of many: the traceback of an object that all of them raise would grow with each."""
-    own: Exception | None = None
+def _own(error: BaseException) -> Exception:
+    """A copy for one of many: the traceback of an object that all of them raise would grow with each.
+
+    A RuntimeError instead of what is no Exception, which would end more than who waits.
+    """
+    own: object = None
     with suppress(Exception):  # not every class can be made from its `args`
         own = copy(error)
-    if type(own) is not type(error):
+    if type(own) is not type(error) or not isinstance(own, Exception):
         own = RuntimeError(repr(error))
     own.__cause__ = error
     return own
