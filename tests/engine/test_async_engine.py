@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Coroutine, Iterator
-from contextlib import aclosing
-from threading import Event
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import aclosing, suppress
+from queue import SimpleQueue
+from threading import Barrier, BrokenBarrierError, Event, Thread
 from traceback import format_exception
 from typing import Any, TypeVar
 
@@ -11,7 +13,7 @@ import pytest
 import torch
 
 from malmoi.core.errors import RequestError
-from malmoi.engine import AsyncEngine, Engine, Generation, LogitsRule, Request, SamplingParams
+from malmoi.engine import AsyncEngine, Engine, Generation, LogitsRule, Request, SamplingParams, engine_thread
 from malmoi.engine.progress import Follower, Progress
 from malmoi.engine.scheduler import Plan
 from malmoi.testing.models import tiny_llama
@@ -356,4 +358,51 @@ def test_a_closed_engine_ends_what_is_going_on_and_takes_nothing_more(engine: En
             await ours.generate(ENDLESS)
 
     run(main())
+    assert engine.scheduler.num_blocks_in_use == 0
+
+
+def test_two_loops_that_ask_first_together_share_one_thread(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, wanted: list[list[int]]
+) -> None:
+    both_make_one = Barrier(2)
+    made: list[Thread] = []
+
+    class Late(Thread):
+        """Until the other loop makes a thread as well, or has had half a second to."""
+
+        def __init__(self, **kwargs: Any) -> None:
+            with suppress(BrokenBarrierError):
+                both_make_one.wait(0.5)
+            super().__init__(**kwargs)
+            made.append(self)
+
+    monkeypatch.setattr(engine_thread, "Thread", Late)
+    ours = AsyncEngine(engine)
+    with ThreadPoolExecutor(2) as loops:
+        answers = [loops.submit(run, read(ours, request)) for request in REQUESTS[:2]]
+        assert [answer.result() for answer in answers] == wanted[:2]
+    run(ours.close())
+    assert len(made) == 1
+
+
+def test_a_request_that_comes_while_another_loop_closes_is_told(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ThreadPoolExecutor(1) as other_loop:
+        closing: list[Future[None]] = []
+
+        class Late(SimpleQueue[Any]):
+            """The request arrives in it when the other loop has closed the engine, or has had half a second to."""
+
+            def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+                if not closing:
+                    closing.append(other_loop.submit(run, ours.close()))
+                    wait(closing, 0.5)
+                super().put(item, block, timeout)
+
+        monkeypatch.setattr(engine_thread, "SimpleQueue", Late)
+        ours = AsyncEngine(engine)
+        with pytest.raises(RequestError, match="closed before the answer was complete"):
+            run(read(ours, ENDLESS))
+        closing[0].result()
     assert engine.scheduler.num_blocks_in_use == 0

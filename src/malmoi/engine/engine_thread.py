@@ -14,7 +14,7 @@ from contextlib import suppress
 from copy import copy
 from functools import partial
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar, runtime_checkable
 
@@ -74,12 +74,14 @@ class EngineThread(Generic[Asked, Answer]):
         self._calls: dict[_Call[Asked, Answer], Answer] = {}  # those that wait; only the thread looks
         self._thread: Thread | None = None
         self._is_closed = False
+        self._lock = Lock()  # what loops in several threads share when they order and close
 
     async def close(self) -> None:
         """Stop the thread after the step that is running, and end what is going on."""
-        self._is_closed = True
+        with self._lock:
+            self._is_closed = True
+            self._orders.put(None)  # behind every request
         if self._thread is not None:
-            self._orders.put(None)
             await asyncio.to_thread(self._thread.join)
 
     async def __aenter__(self) -> Self:
@@ -115,12 +117,13 @@ class EngineThread(Generic[Asked, Answer]):
             self._orders.put(partial(self._end, call))
 
     def _order(self, order: Callable[[], None]) -> None:
-        if self._is_closed:
-            raise RequestError("this engine was closed. Make another.")
-        if self._thread is None:
-            self._thread = Thread(target=self._serve, name="malmoi-engine", daemon=True)
-            self._thread.start()
-        self._orders.put(order)
+        with self._lock:
+            if self._is_closed:
+                raise RequestError("this engine was closed. Make another.")
+            if self._thread is None:
+                self._thread = Thread(target=self._serve, name="malmoi-engine", daemon=True)
+                self._thread.start()
+            self._orders.put(order)
 
     # --- in the thread ---------------------------------------------------------------------------------------
 
@@ -133,10 +136,6 @@ class EngineThread(Generic[Asked, Answer]):
                     self._tell()
             except BaseException as error:  # noqa: BLE001  # it is handed to those who wait
                 self._end_all(partial(_own, error))
-        while not self._orders.empty():  # who ordered while it was being closed gets an answer, too
-            if order := self._orders.get():
-                with suppress(BaseException):
-                    order()
         why = "the engine was closed before the answer was complete. Ask another."
         self._end_all(partial(RequestError, why))
 
