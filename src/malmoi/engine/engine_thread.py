@@ -121,8 +121,9 @@ class EngineThread(Generic[Asked, Answer]):
             if self._is_closed:
                 raise RequestError("this engine was closed. Make another.")
             if self._thread is None:
-                self._thread = Thread(target=self._serve, name="malmoi-engine", daemon=True)
-                self._thread.start()
+                thread = Thread(target=self._serve, name="malmoi-engine", daemon=True)
+                thread.start()  # raises where the system has no more threads
+                self._thread = thread
             self._orders.put(order)
 
     # --- in the thread ---------------------------------------------------------------------------------------
