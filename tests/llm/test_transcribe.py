@@ -1,8 +1,15 @@
 """What a tiny Whisper writes down of a sound is what transformers makes of it, chunk for chunk."""
 
+import asyncio
+import gc
 import io
+import itertools
 import json
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -12,7 +19,7 @@ import torch
 import transformers
 
 from malmoi.core.errors import CheckpointError, ConfigError, MediaError, RequestError
-from malmoi.llm.transcribe import Transcriber
+from malmoi.llm.transcribe import AsyncTranscriber, Transcriber
 from malmoi.media import SoundProcessor, load_sound, save_processors
 from malmoi.models import save_model
 from malmoi.testing.models import tiny_llama
@@ -196,3 +203,162 @@ def test_a_model_without_ears_is_refused(tmp_path: Path) -> None:
     save_model(tiny_llama(), tmp_path)
     with pytest.raises(ConfigError, match="a transcription takes a model of the kind AudioToText"):
         Transcriber.load(tmp_path)
+
+
+# --- giving up ---
+
+
+@pytest.fixture
+def computed(transcriber: Transcriber, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the model computes from now on, two chunks at once: the chunks, and tokens."""
+    done: list[str] = []
+    encode, hidden = transcriber.model.encode, transcriber.model.hidden
+
+    def noted_encode(*args: Any) -> Any:
+        done.append("chunks")
+        return encode(*args)
+
+    def noted_hidden(*args: Any) -> Any:
+        done.append("token")
+        return hidden(*args)
+
+    monkeypatch.setattr(transcriber.model, "encode", noted_encode)
+    monkeypatch.setattr(transcriber.model, "hidden", noted_hidden)
+    monkeypatch.setattr("malmoi.llm.transcribe.CHUNKS_AT_ONCE", 2)
+    return done
+
+
+def test_whenever_a_sound_is_given_up_nothing_more_is_computed(
+    transcriber: Transcriber, computed: list[str]
+) -> None:
+    asked_after: list[int] = []  # so many computations, each time
+
+    def noted() -> bool:
+        asked_after.append(len(computed))
+        return False
+
+    sound = noise(2.5)
+    transcriber.transcribe(sound, language="ko", is_cancelled=noted)
+    whole = list(computed)
+    assert 2 == whole.count("chunks") < whole.count("token")
+    assert set(asked_after) == set(range(len(whole)))  # before each of them
+    for num_asked, num_computed in list(enumerate(asked_after))[::5]:
+        computed.clear()
+        answers = itertools.chain(itertools.repeat(False, num_asked), itertools.repeat(True))
+        with pytest.raises(CancelledError):
+            transcriber.transcribe(sound, language="ko", is_cancelled=answers.__next__)
+        assert computed == whole[:num_computed]
+
+
+@contextmanager
+def a_token_that_takes_long(transcriber: Transcriber) -> Iterator[Event]:
+    """Who computes a token is held up in it till the end of the block; the event says that somebody is."""
+    begun, is_over = Event(), Event()
+    hidden = transcriber.model.hidden
+
+    def held_up(*args: Any) -> Any:
+        begun.set()
+        assert is_over.wait(60)
+        return hidden(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transcriber.model, "hidden", held_up)
+        try:
+            yield begun
+        finally:
+            is_over.set()
+
+
+async def as_far_as_it_goes() -> None:
+    """Let every coroutine go on until it waits for the thread."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("num_cancellations", [1, 2])
+def test_who_stops_waiting_ends_the_hearing_and_the_next_sound_begins_after_it(
+    transcriber: Transcriber, computed: list[str], num_cancellations: int
+) -> None:
+    alone = transcriber.transcribe(noise(2.0), language="ko")
+    whole = list(computed)
+    computed.clear()
+
+    async def run() -> None:
+        serving = AsyncTranscriber(transcriber)
+        with a_token_that_takes_long(transcriber) as begun:
+            first = asyncio.create_task(serving.transcribe(noise(2.5), language="ko"))
+            assert await asyncio.to_thread(begun.wait, 60)
+            second = asyncio.create_task(serving.transcribe(noise(2.0), language="ko"))
+            for _ in range(num_cancellations):
+                first.cancel()
+                await as_far_as_it_goes()
+            assert first.cancelled()
+        assert await second == alone
+        assert computed == ["chunks", "token", *whole]
+        await serving.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("num_cancellations", [0, 1, 2])
+def test_close_ends_what_is_heard_and_what_waits_and_nothing_is_computed_after_it(
+    transcriber: Transcriber, computed: list[str], num_cancellations: int
+) -> None:
+    async def run() -> None:
+        serving = AsyncTranscriber(transcriber)
+        with a_token_that_takes_long(transcriber) as begun:
+            heard = asyncio.create_task(serving.transcribe(noise(2.5), language="ko"))
+            assert await asyncio.to_thread(begun.wait, 60)
+            waiting = asyncio.create_task(serving.transcribe(noise(2.0), language="ko"))
+            for _ in range(num_cancellations):
+                heard.cancel()
+                await as_far_as_it_goes()
+            closing = asyncio.create_task(serving.close())
+            await as_far_as_it_goes()
+            assert not closing.done()
+        await closing
+        assert computed == ["chunks", "token"]
+        with pytest.raises(asyncio.CancelledError if num_cancellations else RequestError):
+            await heard
+        for late in (waiting, serving.transcribe(noise(2.0), language="ko")):
+            with pytest.raises(RequestError, match="was closed before the sound was written down"):
+                await late
+        assert computed == ["chunks", "token"]
+
+    asyncio.run(run())
+
+
+def test_what_is_wrong_with_a_sound_is_told_to_its_caller_alone(transcriber: Transcriber) -> None:
+    async def run() -> None:
+        serving = AsyncTranscriber(transcriber)
+        broken, good = (
+            asyncio.create_task(serving.transcribe(sound, language="ko")) for sound in (b"ID3", noise(1.0))
+        )
+        with pytest.raises(MediaError):
+            await broken
+        assert await good == transcriber.transcribe(noise(1.0), language="ko")
+        await serving.close()
+
+    asyncio.run(run())
+
+
+def test_what_goes_wrong_with_a_sound_that_was_given_up_is_told_to_nobody(
+    transcriber: Transcriber, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("CUDA error")
+
+    monkeypatch.setattr(transcriber.model, "hidden", broken)
+
+    async def run() -> None:
+        serving = AsyncTranscriber(transcriber)
+        with a_token_that_takes_long(transcriber) as begun:
+            given_up = asyncio.create_task(serving.transcribe(noise(1.0), language="ko"))
+            assert await asyncio.to_thread(begun.wait, 60)
+            given_up.cancel()
+            await as_far_as_it_goes()
+        await serving.close()
+
+    asyncio.run(run())
+    gc.collect()  # asyncio tells of an error that nobody has looked at when it is collected
+    assert not caplog.records

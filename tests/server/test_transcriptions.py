@@ -1,8 +1,6 @@
 """/v1/audio/transcriptions writes down what the transcriber does, for OpenAI's own client."""
 
-import asyncio
 import io
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,7 +10,7 @@ import pytest
 import soundfile
 from tests.server.conftest import Serve, Served
 
-from malmoi.llm.transcribe import AsyncTranscriber, TaskTokens, Transcriber, Transcript
+from malmoi.llm.transcribe import TaskTokens, Transcriber
 from malmoi.media import SoundProcessor
 from malmoi.models import build_model, initialise, require_kind
 from malmoi.models.audio_tower import AudioTowerConfig
@@ -127,31 +125,3 @@ def test_what_is_no_sound_is_refused(served: Served) -> None:
         PATH, content=b"x", headers={"Content-Type": "multipart/form-data; boundary=b"}
     )
     assert response.status_code == 400
-
-
-def test_who_leaves_does_not_let_the_next_begin_beside_the_sound_that_is_being_heard(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    transcriber = served.models["whisper"]
-    events: list[str] = []
-
-    def transcribe(sound: bytes, **_: Any) -> Transcript:
-        events.append(f"{sound.decode()} begins")
-        time.sleep(0.1)
-        events.append(f"{sound.decode()} ends")
-        return Transcript(text=sound.decode(), language="ko", tokens=[])
-
-    async def ask() -> str:
-        serving = AsyncTranscriber(transcriber)
-        first = asyncio.ensure_future(serving.transcribe(b"one"))
-        while not events:
-            await asyncio.sleep(0.001)
-        first.cancel()
-        second = await serving.transcribe(b"two")
-        await serving.close()
-        assert first.cancelled()
-        return second.text
-
-    monkeypatch.setattr(transcriber, "transcribe", transcribe)
-    assert asyncio.run(ask()) == "two"
-    assert events == ["one begins", "one ends", "two begins", "two ends"]

@@ -8,9 +8,11 @@ it were alone: a word on the border is cut in two. Read next: `models/whisper.py
 
 import asyncio
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import torch
@@ -115,23 +117,35 @@ class Transcriber:
         return cls(model, Tokenizer.load(directory), load_sound_processor(directory), _task_tokens(directory))
 
     def transcribe(
-        self, sound: MediaSource, *, language: str | None = None, task: str = "transcribe"
+        self,
+        sound: MediaSource,
+        *,
+        language: str | None = None,
+        task: str = "transcribe",
+        is_cancelled: Callable[[], bool] = lambda: False,
     ) -> Transcript:
         """Write down what is said in a file, in bytes or in a `data:` URL.
 
         `language` is a code such as "ko"; None: the one that the model hears in the first chunk, 30 seconds in a
-        published model. `task` is "transcribe" or "translate", into English.
+        published model. `task` is "transcribe" or "translate", into English. `is_cancelled` is asked before the sound
+        is read, before each `CHUNKS_AT_ONCE` chunks are encoded and before each token.
 
         Raises:
             MediaError: the sound cannot be read.
             RequestError: a language or a task that the model does not have.
+            CancelledError: that of `concurrent.futures`, once `is_cancelled` says so.
         """
+        _raise_if_cancelled(is_cancelled)
         features = self.processor(load_sound(sound, sample_rate=self.processor.sample_rate))
         audio = torch.from_numpy(features.mel).to(self.model.device)
         if language is None and self.task_tokens.lang_to_id:
             language = self.heard_language(audio[:1])
         prompt = self.task_tokens.prompt(language, task)
-        tokens = [ids for some in torch.split(audio, CHUNKS_AT_ONCE) for ids in self.write(some, prompt)]
+        tokens = [
+            ids
+            for some in torch.split(audio, CHUNKS_AT_ONCE)
+            for ids in self.write(some, prompt, is_cancelled)
+        ]
         texts = [self.tokenizer.decode(ids, skip_special=True).strip() for ids in tokens]
         return Transcript(text=" ".join(filter(None, texts)), language=language, tokens=tokens)
 
@@ -143,8 +157,17 @@ class Transcriber:
         return max(self.task_tokens.languages.items(), key=lambda item: float(logits[item[1]]))[0]
 
     @torch.inference_mode()
-    def write(self, audio: Float[Tensor, "B mels frames"], prompt: Sequence[int]) -> list[list[int]]:
-        """The ids that follow `prompt` for each spectrogram, the likeliest every time, without the end-of-text."""
+    def write(
+        self,
+        audio: Float[Tensor, "B mels frames"],
+        prompt: Sequence[int],
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> list[list[int]]:
+        """The ids that follow `prompt` for each spectrogram, the likeliest every time, without the end-of-text.
+
+        Raises CancelledError as `transcribe` does.
+        """
+        _raise_if_cancelled(is_cancelled)
         model, end = self.model, self.task_tokens.eos_token_id
         never = list(self.task_tokens.suppress_tokens)
         not_first = [*never, *self.task_tokens.begin_suppress_tokens]
@@ -153,6 +176,7 @@ class Transcriber:
         caches, num_cached = model.new_caches(), 0
         written = tokens[:, :0]
         while num_cached + tokens.shape[1] < model.max_positions and not (written == end).any(1).all():
+            _raise_if_cancelled(is_cancelled)
             context = Context.dense(
                 tokens, specs=model.cache_specs(), caches=caches, num_cached=num_cached, source=source
             )
@@ -168,31 +192,59 @@ class Transcriber:
 class AsyncTranscriber:
     """A `Transcriber` for servers: the event loop goes on meanwhile, and one sound after the other is written down.
 
-    Nobody else may use `transcriber` until `close`. Whoever stops waiting gets nothing, but a sound that has been begun
-    is heard to its end.
+    Whoever stops waiting, because its task was cancelled, ends the hearing of its sound: after the token that is being
+    computed, or the chunks that are being encoded. The next sound begins when that has come to its end, not before.
+
+    Nobody else may use `transcriber` until `close`, which ends all sounds, heard or waiting, with a RequestError.
+
+    >>> transcriber = AsyncTranscriber(Transcriber.load("openai/whisper-tiny"))           # doctest: +SKIP
+    >>> (await transcriber.transcribe("speech.flac", language="ko")).text                 # doctest: +SKIP
     """
 
     def __init__(self, transcriber: Transcriber) -> None:
         self.transcriber = transcriber
         self._turn = asyncio.Lock()
+        self._is_closed = False
 
     async def transcribe(
         self, sound: MediaSource, *, language: str | None = None, task: str = "transcribe"
     ) -> Transcript:
-        """`Transcriber.transcribe`, when it is its turn."""
-        async with self._turn:
-            work = asyncio.to_thread(self.transcriber.transcribe, sound, language=language, task=task)
-            running = asyncio.ensure_future(work)
-            try:
-                return await asyncio.shield(running)
-            except asyncio.CancelledError:
-                await asyncio.wait([running])  # the next one may not begin before
-                raise
+        """`Transcriber.transcribe`, when it is its turn. Raises its errors, and RequestError after `close`."""
+        nobody_waits = Event()
+        await self._turn.acquire()
+        hearing = asyncio.create_task(
+            asyncio.to_thread(
+                self.transcriber.transcribe,
+                sound,
+                language=language,
+                task=task,
+                is_cancelled=lambda: self._is_closed or nobody_waits.is_set(),
+            )
+        )
+        hearing.add_done_callback(self._heard)
+        try:
+            await asyncio.wait([hearing])  # a cancellation ends the waiting; the thread ends by itself
+        finally:
+            nobody_waits.set()
+        if hearing.cancelled():
+            raise RequestError("the transcriber was closed before the sound was written down. Ask another.")
+        return hearing.result()
+
+    def _heard(self, hearing: asyncio.Task[Transcript]) -> None:
+        self._turn.release()
+        if not hearing.cancelled():
+            hearing.exception()  # it was told to whoever still waited
 
     async def close(self) -> None:
-        """Wait for the sound that is being written down."""
+        """End the sound that is being written down, and those that wait; nothing is computed any more after that."""
+        self._is_closed = True
         async with self._turn:
             pass
+
+
+def _raise_if_cancelled(is_cancelled: Callable[[], bool]) -> None:
+    if is_cancelled():
+        raise CancelledError("nobody waits for this sound any more.")
 
 
 def _task_tokens(directory: Path) -> TaskTokens:
