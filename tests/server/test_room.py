@@ -291,6 +291,36 @@ def test_a_model_that_nobody_uses_leaves_and_not_before() -> None:
     asyncio.run(run())
 
 
+def test_one_whose_place_somebody_wanted_and_gave_up_leaves_when_its_time_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> None:
+        room = Room(2 * SIZE)
+        one, other = models("one", "other", room=room)
+        [large] = models("large", room=room, size=2 * SIZE)
+        may_leave = asyncio.Event()
+        leave = one.leave
+
+        async def leave_slowly() -> None:
+            async with asyncio.timeout(60):
+                await may_leave.wait()
+            await leave()
+
+        monkeypatch.setattr(one, "leave", leave_slowly)
+        async with closing(one, other, large):
+            await one.serving()
+            await other.serving()
+            asked = asyncio.create_task(large.serving())
+            await until(lambda: other.is_leaving)
+            other.keep(0)
+            asked.cancel()
+            await asyncio.sleep(0.01)  # longer than 0 s: its time is over
+            may_leave.set()
+            await until(lambda: not other.is_loaded)
+
+    asyncio.run(run())
+
+
 def test_how_long_it_stays_can_be_said_and_taken_back() -> None:
     async def run() -> None:
         [one] = models("one", room=Room(), keep=None)

@@ -92,7 +92,7 @@ class LocalModel(Entry, Tenant):
 
     @property
     def is_movable(self) -> bool:
-        return self._serving is not None and not self.num_users
+        return self._serving is not None and not self.num_users and self._leaving is None
 
     async def serving(self) -> LocalServing:
         holds = HOLDS.get()
@@ -219,7 +219,7 @@ class LocalModel(Entry, Tenant):
             self._idle = asyncio.get_running_loop().call_later(self._keep, self._nobody_came)
 
     def _nobody_came(self) -> None:
-        if self.is_movable and not self.is_leaving:
+        if self.is_movable:  # also if somebody waits for its place, who may give up
             self._leaving = asyncio.create_task(self.room.vacate(self))
             self._leaving.add_done_callback(self._left)
 
