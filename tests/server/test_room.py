@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -205,8 +206,12 @@ def test_the_one_that_was_used_longest_ago_leaves() -> None:
     asyncio.run(run())
 
 
-def test_a_load_that_fails_frees_its_place_and_is_tried_again() -> None:
-    errors: list[Exception] = [CheckpointError("broken"), ValueError("worse")]
+class Panic(BaseException):
+    """As pyo3's: what a panic in Rust becomes is no Exception."""
+
+
+def test_a_load_that_fails_frees_its_place_and_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    errors: list[BaseException] = [CheckpointError("broken"), ValueError("worse"), Panic("worst")]
 
     def load() -> LLM:
         if errors:
@@ -216,12 +221,38 @@ def test_a_load_that_fails_frees_its_place_and_is_tried_again() -> None:
     async def run() -> None:
         [one] = models("one", room=Room(SIZE), load=load)
         async with closing(one):
-            for _ in range(2):
-                with pytest.raises(ServerError, match="cannot be loaded"):
+            for error in errors[::-1]:
+                with pytest.raises(ServerError, match="cannot be loaded") as caught:
                     await one.serving()
+                assert caught.value.code == "model_not_loaded"
+                assert f"the model 'one' cannot be loaded: {error}" in caplog.text
                 assert (one.room.num_bytes, one.num_users) == (0, 0)
             assert (await one.serving()) is not None
             assert one.room.num_bytes == SIZE
+
+    asyncio.run(run())
+
+
+def test_one_that_is_closed_while_it_is_loaded_keeps_no_place() -> None:
+    begun, is_over = threading.Event(), threading.Event()
+
+    def load() -> LLM:
+        begun.set()
+        assert is_over.wait(60)
+        return tiny_llm()
+
+    async def run() -> None:
+        [one] = models("one", room=Room(SIZE), load=load)
+        try:
+            waiting = asyncio.create_task(one.serving())
+            assert await asyncio.to_thread(begun.wait, 60)
+            assert one.room.num_bytes == SIZE
+            await one.close()
+            assert one.room.num_bytes == 0
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        finally:
+            is_over.set()
 
     asyncio.run(run())
 

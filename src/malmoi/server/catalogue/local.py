@@ -181,14 +181,14 @@ class LocalModel(Entry, Tenant):
             if isinstance(loaded, LLM):
                 self.measures = self.measures or Measures()
             serving, num_bytes = served(loaded, self.measures), bytes_of(loaded)
+        except asyncio.CancelledError:
+            raise
         except ServerError as error:
-            self.room.forget(self)
             if error.code == TOO_LARGE:
                 _log.error("the model %r cannot be loaded: %s", self.name, error)
                 self._failure = str(error), error.code
             raise
-        except Exception as error:  # its files may be wrong in any way
-            self.room.forget(self)
+        except BaseException as error:  # its files may be wrong in any way; a panic in Rust is no Exception
             unforeseen = None if isinstance(error, MalmoiError) else error
             _log.error("the model %r cannot be loaded: %s", self.name, error, exc_info=unforeseen)
             # Why is in the log: which files there are is no stranger's business.
@@ -198,11 +198,15 @@ class LocalModel(Entry, Tenant):
                 "model_not_loaded",
             )
             raise self._error() from error
-        self._failure = None
-        self.num_loads += 1
-        self.there, self._serving, self.kind = loaded, serving, kind_of(loaded)
-        self.num_bytes, self.loaded_at = num_bytes, time.time()
-        self.last_used = asyncio.get_running_loop().time()
+        else:
+            self._failure = None
+            self.num_loads += 1
+            self.there, self._serving, self.kind = loaded, serving, kind_of(loaded)
+            self.num_bytes, self.loaded_at = num_bytes, time.time()
+            self.last_used = asyncio.get_running_loop().time()
+        finally:
+            if not self.is_loaded:
+                self.room.forget(self)
 
     def _brought(self, task: asyncio.Task[None]) -> None:
         self._loading = None
