@@ -257,6 +257,28 @@ def test_one_that_is_closed_while_it_is_loaded_keeps_no_place() -> None:
     asyncio.run(run())
 
 
+def test_one_that_cannot_leave_in_order_leaves_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        one, other = models("one", "other", room=Room(SIZE))
+        async with closing(one, other):
+            serving = await one.serving()
+            close = serving.close
+
+            async def broken() -> None:
+                await close()
+                raise RuntimeError("CUDA error")
+
+            monkeypatch.setattr(serving, "close", broken)
+            await other.serving()
+            assert (one.is_loaded, other.is_loaded, one.room.num_bytes) == (False, True, SIZE)
+
+    asyncio.run(run())
+    assert "the model 'one' has left, but not in order" in caplog.text
+    assert "RuntimeError: CUDA error" in caplog.text
+
+
 def test_a_load_is_shared_and_outlives_who_asked_for_it_first() -> None:
     async def run() -> None:
         may_go_on = asyncio.Event()

@@ -65,8 +65,8 @@ class LocalModel(Entry, Tenant):
         keep: float | None = None,
         price: Price | None = None,
     ) -> None:
-        super().__init__()
-        self.name, self.path, self.price = name, path, price
+        super().__init__(name)
+        self.path, self.price = path, price
         self.room = Room()
         self.there: Loaded | None = None
         self.loaded_at: float | None = None
@@ -227,10 +227,8 @@ class LocalModel(Entry, Tenant):
             self._leaving = asyncio.create_task(self.room.vacate(self))
             self._leaving.add_done_callback(self._left)
 
-    def _left(self, task: asyncio.Task[None]) -> None:
+    def _left(self, _: object) -> None:
         self._leaving = None
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("the model %r has left, but not in order", self.name, exc_info=error)
         self.room.tell()
 
     def _no_timer(self) -> None:

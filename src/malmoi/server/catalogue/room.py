@@ -7,6 +7,7 @@ Place in the flow: the catalogue has one `Room` for all of its models. Read next
 """
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 
 from malmoi.core.quantities import memory
@@ -18,11 +19,14 @@ TOO_LARGE = "model_too_large"
 """The code of the error for a model that will never have room."""
 _RETRY_AFTER = 5
 
+_log = logging.getLogger("malmoi.server")
+
 
 class Tenant(ABC):
     """What takes memory as long as it is there.
 
     Attributes:
+        name: what it is called in the log.
         num_bytes: how much; 0 while it is not there.
         num_users: requests that need it, or wait until it is there.
         last_used: when it was, by the clock of the event loop.
@@ -30,7 +34,8 @@ class Tenant(ABC):
         is_leaving: somebody waits for its place, so new requests wait as well.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.num_bytes = self.num_users = 0
         self.last_used = 0.0
         self.is_staying = self.is_leaving = False
@@ -94,9 +99,11 @@ class Room:
             self.tell()
 
     async def vacate(self, tenant: Tenant) -> None:
-        """Let one leave (mutates it), and others have its place."""
+        """Let one leave (mutates it), and others have its place. What goes wrong with that is in the log alone."""
         try:
             await tenant.leave()
+        except Exception:  # noqa: BLE001  # no fault of those that wait for its place
+            _log.exception("the model %r has left, but not in order", tenant.name)
         finally:
             self.forget(tenant)
 
