@@ -1,14 +1,16 @@
 """/v1/audio/transcriptions writes down what the transcriber does, for OpenAI's own client."""
 
 import io
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import numpy as np
 import openai
 import pytest
 import soundfile
-from tests.server.conftest import Serve, Served
+from tests.server.conftest import Serve, Served, wait_until
 
 from malmoi.llm.transcribe import TaskTokens, Transcriber
 from malmoi.media import SoundProcessor
@@ -125,3 +127,28 @@ def test_what_is_no_sound_is_refused(served: Served) -> None:
         PATH, content=b"x", headers={"Content-Type": "multipart/form-data; boundary=b"}
     )
     assert response.status_code == 400
+
+
+def test_a_sound_whose_client_has_left_is_not_heard_to_its_end(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transcriber, long, short = served.models["whisper"], noise(100), noise(1)
+    hidden, seconds, num_tokens = transcriber.model.hidden, 0.0, 0
+
+    def counted(*args: Any) -> Any:
+        nonlocal num_tokens
+        num_tokens += 1
+        time.sleep(seconds)
+        return hidden(*args)
+
+    monkeypatch.setattr(transcriber.model, "hidden", counted)
+    alone = transcriber.transcribe(short, language="ko")
+    transcriber.transcribe(long, language="ko")
+    num_of_both, num_tokens, seconds = num_tokens, 0, 0.5
+
+    request = httpx.Request("POST", served.url + PATH, files={"file": long}, data={"language": "ko"})
+    with served.send(PATH, request.read(), Content_Type=request.headers["Content-Type"]):
+        wait_until(lambda: num_tokens)
+    found = served.http.post(PATH, files={"file": short}, data={"language": "ko"})
+    assert found.json()["text"] == alone.text
+    assert num_tokens < num_of_both
