@@ -1,16 +1,29 @@
 """Laws of core/files.py: a reader gets all that one writer wrote, and a refusal says where the fault is."""
 
 import contextlib
+import doctest
 import errno
 import os
+import resource
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from malmoi.core import files
 from malmoi.core.errors import CheckpointError, DataError
-from malmoi.core.files import atomic_write, read_json, read_text, write_json, write_text
+from malmoi.core.files import (
+    atomic_write,
+    read_json,
+    read_text,
+    require_writable,
+    write_json,
+    write_text,
+    write_texts,
+)
 from malmoi.testing.crash import dies_at
 
 json_values = st.recursive(
@@ -85,6 +98,90 @@ def test_a_full_disk_leaves_the_old_file_and_says_so(
         write_text(file, "new", error=CheckpointError)
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+@contextlib.contextmanager
+def full_after(num_bytes: int) -> Iterator[None]:
+    """For the block, the kernel refuses every byte of a file behind the first `num_bytes`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def content_of(directory: Path) -> dict[str, str | None]:
+    return {
+        str(path.relative_to(directory)): path.read_text() if path.is_file() else None
+        for path in directory.rglob("*")
+    }
+
+
+NAMES = ("a", "b", "c")
+
+
+@pytest.mark.parametrize("were", [*product(("absent", "old"), repeat=2)])
+@pytest.mark.parametrize("bad", range(3))
+@pytest.mark.parametrize("is_full", [False, True])
+def test_of_several_files_all_are_written_or_none(
+    tmp_path: Path, were: tuple[str, str], bad: int, is_full: bool
+) -> None:
+    """One of the three is a directory, or does not fit on the disk; the others were there before, or not."""
+    paths = [tmp_path / name for name in NAMES]
+    texts = dict.fromkeys(paths, "new")
+    for path, was in zip((path for at, path in enumerate(paths) if at != bad), were, strict=True):
+        if was == "old":
+            path.write_text(was)
+    if is_full:
+        texts[paths[bad]] = "new" * 1000
+    else:
+        paths[bad].mkdir()
+    before = content_of(tmp_path)
+    with full_after(1000), pytest.raises(DataError, match=f"cannot write {paths[bad]}: .*unchanged"):
+        write_texts(texts)
+    assert content_of(tmp_path) == before
+    if not is_full:
+        paths[bad].rmdir()
+    write_texts(texts)
+    assert content_of(tmp_path) == {path.name: text for path, text in texts.items()}
+
+
+def test_several_files_that_die_at_any_step_are_each_whole(tmp_path: Path) -> None:
+    paths, died = [tmp_path / name for name in NAMES], [True]
+    step = 0
+    while died:
+        for path in paths:
+            write_text(path, "old")
+        with dies_at(step) as died:
+            write_texts(dict.fromkeys(paths, "new"))
+        assert {read_text(path) for path in paths} <= {"old", "new"}
+        step += 1
+    assert [read_text(path) for path in paths] == ["new"] * 3
+
+
+def test_a_write_that_fails_leaves_no_directory_that_it_made(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    with full_after(10):
+        for directory in ("there/a/b", "a"):
+            with pytest.raises(DataError, match="cannot write .*Free space"):
+                write_text(tmp_path / directory / "file", "too much for this disk")
+    assert content_of(tmp_path) == {"there": None}
+
+
+def test_what_cannot_be_written_is_refused_before_and_what_can_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    before = content_of(tmp_path)
+    for path in (tmp_path / "file" / "below", Path("/proc/none/file")):
+        with pytest.raises(CheckpointError, match=f"cannot write {path}: "):
+            require_writable(path, error=CheckpointError)
+    for path in (tmp_path / "file", tmp_path / "a" / "b" / "new"):
+        require_writable(path)
+    assert content_of(tmp_path) == before
+
+
+def test_the_examples_are_true() -> None:
+    assert doctest.testmod(files).failed == 0
 
 
 def test_an_exception_in_the_block_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:

@@ -248,6 +248,19 @@ def test_saving_and_loading_changes_nothing(imported: Imported, tmp_path: Path) 
     assert Tokenizer.load(tmp_path / "a/tokenizer.json").encode("학교에 간다") == ours.encode("학교에 간다")
 
 
+@pytest.mark.parametrize("was_there", [False, True])
+def test_both_files_of_a_tokenizer_are_saved_or_neither(tmp_path: Path, was_there: bool) -> None:
+    out = tmp_path / "out"
+    if was_there:
+        train_bpe([], vocab_size=259).save(out)
+        (out / "tokenizer_config.json").unlink()
+    (out / "tokenizer_config.json").mkdir(parents=True)
+    before = {path.name: path.is_dir() or path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(TokenizerError, match=r"cannot write .*tokenizer_config\.json.*unchanged"):
+        train_bpe(["말모이"] * 3, vocab_size=262).save(out)
+    assert {path.name: path.is_dir() or path.read_bytes() for path in out.iterdir()} == before
+
+
 def test_nothing_is_truncated_or_padded_whatever_the_file_says(imported: Imported) -> None:
     ours, _ = imported
     assert len(ours.encode("학교 " * 50)) >= 50

@@ -2,7 +2,8 @@
 
 `atomic_write` is the one way in which Malmoi replaces a file: the new content goes to a temporary file beside
 it, is flushed to the disk, and takes the name in a single step. Killed at any moment, or on a full disk, the
-old file is still there, whole. Read next: `weights/files.py`, where several files change as one.
+old file is still there, whole. `write_texts` does so with several files, all or none. Read next: `weights/files.py`,
+where files too large for a copy change as one.
 """
 
 import errno
@@ -10,8 +11,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +66,56 @@ def write_json(path: str | Path, value: object, *, error: type[MalmoiError] = Da
     ...     read_json(f"{directory}/name.json")
     {'이름': '말모이'}
     """
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", error=error)
+    write_text(path, json_text(value), error=error)
+
+
+def json_text(value: object) -> str:
+    r"""Return `value` as `write_json` writes it: indented, with Korean left readable, and a line's end.
+
+    >>> json_text({"이름": "말모이"})
+    '{\n  "이름": "말모이"\n}\n'
+    """
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def write_texts(texts: Mapping[Path, str], *, error: type[MalmoiError] = DataError) -> None:
+    """Write UTF-8 text files, each atomically, and all or none: for files that mean something only together.
+
+    If one cannot be written, the others have again what they had. Killed between two steps, some are new and some old,
+    each whole. Raises `error` as `atomic_write` does.
+
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     a, b = Path(directory, "a"), Path(directory, "b")
+    ...     b.mkdir()  # no file can take this name
+    ...     with suppress(DataError):
+    ...         write_texts({a: "말", b: "모이"})
+    ...     a.exists()
+    False
+    """
+    with ExitStack() as stack:
+        for path in texts:
+            stack.enter_context(_put_back_on_error(path, error))
+        # A stack ends from its top: every text is in its temporary file before the first takes its name.
+        for path, text in texts.items():
+            stack.enter_context(atomic_write(path, error=error)).write_bytes(text.encode("utf-8"))
+
+
+def require_writable(path: str | Path, *, error: type[MalmoiError] = DataError) -> None:
+    """Raise `error`, as `atomic_write` would, if the file `path` cannot be made: ask before the work, not after.
+
+    Nothing is left behind. A disk that is full is found only by writing.
+    """
+    with _os_errors_as(error, Path(path)), _beside(Path(path)):
+        pass
 
 
 @contextmanager
 def atomic_write(path: str | Path, *, error: type[MalmoiError] = DataError) -> Iterator[Path]:
     """Lend a temporary path for the block to write; if the block ends well, it becomes the file `path`.
 
-    Makes the directories above. The temporary file lies in a hidden directory `.NAME.*.tmp` beside `path`,
-    which is removed unless the process is killed. A file that is replaced keeps its permissions.
+    Makes the directories above, and removes them again if the block does not end well. The temporary file lies in a
+    hidden directory `.NAME.*.tmp` beside `path`, which is removed unless the process is killed. A file that is
+    replaced keeps its permissions.
 
         with atomic_write("loss.png") as temporary:
             figure.savefig(temporary)
@@ -82,22 +124,58 @@ def atomic_write(path: str | Path, *, error: type[MalmoiError] = DataError) -> I
         error: for any OSError, in the block too: a full disk, a directory that cannot be written.
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A directory of its own, because writers may need temporary files themselves (safetensors does).
-        directory = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    with _os_errors_as(error, path), _beside(path) as temporary:
+        temporary.touch()
+        mode = (path if path.exists() else temporary).stat().st_mode & 0o777
+        yield temporary
+        temporary.chmod(mode)
+        flush(temporary)
+        temporary.replace(path)
+        with suppress(OSError):  # the new name itself; not every file system can flush a directory
+            flush(path.parent)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """Lend a path of the same name in a new directory beside `path`; removed after, as what was made above it if empty.
+
+    A directory of its own, because writers may need temporary files themselves (safetensors does).
+    """
+    with ExitStack() as cleaning:
+        for directory in reversed([above for above in path.parents if not above.exists()]):
+            directory.mkdir(exist_ok=True)
+            cleaning.callback(_remove_if_empty, directory)
+        own = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        cleaning.callback(shutil.rmtree, own, ignore_errors=True)
+        yield own / path.name
+
+
+def _remove_if_empty(directory: Path) -> None:
+    with suppress(OSError):  # a file is there, ours or somebody's
+        directory.rmdir()
+
+
+@contextmanager
+def _put_back_on_error(path: Path, error: type[MalmoiError]) -> Iterator[None]:
+    """Give `path` what it had before the block, or nothing, if that ends with an exception."""
+    with _os_errors_as(error, path), _beside(path) as copy:
+        is_there, is_file = path.exists(), path.is_file()
+        if is_file:
+            shutil.copy2(path, copy, follow_symlinks=False)
         try:
-            temporary = directory / path.name
-            temporary.touch()
-            mode = (path if path.exists() else temporary).stat().st_mode & 0o777
-            yield temporary
-            temporary.chmod(mode)
-            flush(temporary)
-            temporary.replace(path)
-            with suppress(OSError):  # the new name itself; not every file system can flush a directory
-                flush(path.parent)
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
+            yield
+        except BaseException:
+            if is_file:
+                copy.replace(path)
+            elif not is_there:
+                path.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _os_errors_as(error: type[MalmoiError], path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as problem:
         raise error(
             f"cannot write {path}: {problem.strerror or problem}. {_remedy(problem.errno)}"

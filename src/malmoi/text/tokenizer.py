@@ -14,7 +14,7 @@ from typing import Any
 import tokenizers
 
 from malmoi.core.errors import TokenizerError
-from malmoi.core.files import read_json, read_text, write_json, write_text
+from malmoi.core.files import json_text, read_json, read_text, write_texts
 from malmoi.text.composition import compose_bytes, takes_apart
 from malmoi.text.decoding import Pieces
 from malmoi.text.imported.files import convert, find_file, is_tokenizer_json
@@ -144,13 +144,13 @@ class Tokenizer:
         """Write tokenizer.json, exactly as it was read or trained, and tokenizer_config.json.
 
         `transformers.AutoTokenizer.from_pretrained(directory)` gives the same ids. Other files in the
-        directory stay as they are. Each file is replaced in one step.
+        directory stay as they are. Both files are replaced, or neither.
 
         Raises:
             TokenizerError: the directory cannot be written.
         """
-        write_text(Path(directory) / "tokenizer.json", self._source, error=TokenizerError)
-        write_json(Path(directory) / "tokenizer_config.json", self.config, error=TokenizerError)
+        file, config_file = (Path(directory) / name for name in ("tokenizer.json", "tokenizer_config.json"))
+        write_texts({file: self._source, config_file: json_text(self.config)}, error=TokenizerError)
 
     @property
     def backend(self) -> tokenizers.Tokenizer:
