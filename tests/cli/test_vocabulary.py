@@ -1,4 +1,5 @@
 import json
+import resource
 import signal
 from collections.abc import Iterable
 from pathlib import Path
@@ -124,6 +125,74 @@ def test_a_base_is_never_written_over(
     assert run("tokenizer", name, tmp_path / named, "--corpus", corpus, *options, "--out", base) == 2
     assert "Name another directory with --out" in " ".join(capsys.readouterr().err.split())
     assert (base / "tokenizer.json").read_bytes() == before
+
+
+MAKING = pytest.mark.parametrize(
+    "command",
+    [
+        ("train", "--vocab-size", "270"),
+        ("import",),
+        ("expand", "--add", "5"),
+        ("superwords", "--add", "5"),
+        ("shrink",),
+    ],
+    ids=lambda each: each[0],
+)
+
+
+def making(command: tuple[str, ...], base: Path, corpus: Path, out: Path) -> tuple[str | Path, ...]:
+    """One of the commands that write a tokenizer, with what it makes it of."""
+    name, *options = command
+    made_of = {"train": (corpus,), "import": (base,)}.get(name, (base, "--corpus", corpus))
+    return ("tokenizer", name, *made_of, *options, "--out", out)
+
+
+@MAKING
+@pytest.mark.parametrize("file", ["config.json", "model-00001-of-00002.safetensors", "pytorch_model.bin"])
+def test_the_tokenizer_of_a_model_is_never_written_over(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...], file: str
+) -> None:
+    base, out = tmp_path / "base", tmp_path / "out"
+    train_bpe([LINE] * 3, vocab_size=300).save(base)
+    ByteTokenizer().save(out)
+    before = (out / "tokenizer.json").read_bytes()
+    (out / file).touch()
+    assert run(*making(command, base, corpus, out)) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"holds a model ({file})" in said
+    assert "Name another directory with --out" in said
+    assert "malmoi resize MODEL" in said
+    assert (out / "tokenizer.json").read_bytes() == before
+    (out / file).unlink()  # a directory of an earlier tokenizer is written again
+    assert run(*making(command, base, corpus, out)) == 0
+    assert (out / "tokenizer.json").read_bytes() != before
+
+
+@MAKING
+def test_a_directory_that_cannot_be_written_is_refused_before_anything_is_read(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    base = tmp_path / "base"
+    train_bpe([LINE] * 3, vocab_size=300).save(base)
+    corpus.write_bytes(b"\xff")
+    assert run(*making(command, base, corpus, Path("/proc/none"))) == 2
+    assert "cannot write /proc/none/tokenizer.json" in capsys.readouterr().err
+
+
+@MAKING
+def test_a_disk_that_fills_up_leaves_no_directory(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    base, out = tmp_path / "base", tmp_path / "a" / "out"
+    train_bpe([LINE] * 3, vocab_size=300).save(base)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
+    try:
+        assert run(*making(command, base, corpus, out)) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "Free space on that disk" in capsys.readouterr().err
+    assert not out.parent.exists()
 
 
 def test_while_a_trainer_learns_ctrl_c_ends_the_process_at_once(

@@ -1,7 +1,7 @@
-"""What the commands that learn from a corpus share: how it is named and read, and what they say at the end.
+"""What the commands that make a tokenizer share: the corpus, where to write, and what they say at the end.
 
-Place in the flow: `train.py`, `expand.py`, `superwords.py` and `shrink.py` use it, and `material.py` the name of a
-field. Read next: `expand.py`.
+Place in the flow: `train.py`, `expand.py`, `superwords.py` and `shrink.py` use it, `import_.py` where to write, and
+`material.py` the name of a field. Read next: `expand.py`.
 """
 
 import signal
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from malmoi.cli.tokenizer.shown import shown
+from malmoi.core.errors import TokenizerError
+from malmoi.core.files import require_writable
 
 if TYPE_CHECKING:
     from malmoi.data.files import OnBadBytes
@@ -42,8 +44,25 @@ HELD_OUT = click.option(
     metavar="FILE...",
     help="Text to measure on. 잴 글. [default: what is held out of the corpus]",
 )
+_OF_A_MODEL = ("config.json", "*.safetensors", "*.bin")
+
+
+def _checked(_context: click.Context, _option: click.Parameter, out: Path) -> Path:
+    """Refuse, before the minutes of learning, a directory that cannot be written, or that has a model in it."""
+    found = next((file for pattern in _OF_A_MODEL for file in out.glob(pattern)), None)
+    if found is not None:
+        raise click.UsageError(
+            f"{out} holds a model ({found.name}), which would lose the tokenizer that its rows belong to. Name another "
+            "directory with --out. A model for the new tokenizer is made from there: malmoi resize MODEL --tokenizer "
+            "DIR."
+        )
+    require_writable(out / "tokenizer.json", error=TokenizerError)
+    return out
+
+
 OUT = click.option(
     "--out",
+    callback=_checked,
     type=click.Path(path_type=Path, file_okay=False, writable=True),
     required=True,
     metavar="DIR",

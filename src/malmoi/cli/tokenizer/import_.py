@@ -7,16 +7,12 @@ from pathlib import Path
 
 import click
 
+from malmoi.cli.tokenizer.corpus import OUT
+
 
 @click.command("import", short_help="Turn other formats into a tokenizer.json. 다른 형식을 바꿉니다.")
 @click.argument("path", metavar="FILE", type=click.Path(path_type=Path, exists=True))
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False, writable=True),
-    required=True,
-    metavar="DIR",
-    help="Where to write. 저장할 폴더.",
-)
+@OUT
 @click.option(
     "--encoding",
     metavar="NAME",

@@ -11,20 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from malmoi.cli.tokenizer.corpus import ERRORS, ctrl_c_at_once
+from malmoi.cli.tokenizer.corpus import ERRORS, OUT, ctrl_c_at_once
 from malmoi.cli.tokenizer.shown import measure
 
 if TYPE_CHECKING:
     from malmoi.text.tokenizer import Tokenizer
 
-# Checked before the minutes of training, not after.
-_DIRECTORY = click.Path(path_type=Path, file_okay=False, writable=True)
-
 
 @click.command(short_help="Learn a vocabulary from text files. 글에서 어휘를 배웁니다.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--vocab-size", type=int, required=True, metavar="N", help="Tokens, special ones included.")
-@click.option("--out", type=_DIRECTORY, required=True, metavar="DIR", help="Where to write.")
+@OUT
 @click.option(
     "--algorithm",
     type=click.Choice(["bpe", "unigram", "wordpiece", "word", "char", "jamo", "morpheme"]),
