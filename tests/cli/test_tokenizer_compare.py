@@ -99,6 +99,15 @@ def test_a_page_and_the_files_for_programs_are_written(directory: Path) -> None:
         assert {row["tokenizer"] for row in csv.DictReader(file)} == {"bytes"}
 
 
+def test_files_that_cannot_be_written_are_refused_before_anything_is_read(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    outputs = ("--html", "new/out.html", "--csv", "/proc/none.csv", "--json", "out.json")
+    assert run("bytes", "--text", "none.txt", *outputs) == 2
+    assert "cannot write /proc/none.csv" in capsys.readouterr().err
+    assert not Path("new").exists()
+
+
 def test_the_field_of_a_file_holds_a_text_or_a_chat() -> None:
     found = figures("bytes", "--text", "chat.jsonl#messages", "said=pairs.jsonl#ko", "news.jsonl")
     assert list(found["genres"]) == ["chat", "said", "news"]

@@ -92,7 +92,7 @@ def compare(
 
     from malmoi.cli.tokenizer.comparison_text import print_comparison
     from malmoi.cli.tokenizer.material import named, read_genres, read_pairs, read_treebank, with_genre
-    from malmoi.core.files import write_text
+    from malmoi.core.files import require_writable, write_texts
     from malmoi.text.microscope.comparison import Comparison, Material, examine
     from malmoi.text.microscope.export import to_csv, to_json
     from malmoi.text.microscope.page import as_html
@@ -101,6 +101,10 @@ def compare(
 
     if not texts and not parallel:
         raise click.UsageError("there is nothing to measure. Give --text FILE... or --parallel FILE.")
+    writers = ((html, as_html), (csv, to_csv), (json, to_json))
+    outputs = [(file, text) for file, text in writers if file is not None]
+    for file, _ in outputs:
+        require_writable(file)
     price_file = prices or SHIPPED_PRICES
     price_table = PriceTable.load(price_file)
     loaded = {name: Tokenizer.load(path) for name, path in named(tokenizers).items()}
@@ -129,9 +133,7 @@ def compare(
             examined.append(examine(name, tokenizer, material))
             progress.advance(task)
     comparison = Comparison(material=material, tokenizers=tuple(examined), prices=price_table)
-    for file, text in ((html, as_html), (csv, to_csv), (json, to_json)):
-        if file is not None:
-            write_text(file, text(comparison))
+    write_texts({file: text(comparison) for file, text in outputs})
     print_comparison(comparison, price_file)
 
 
