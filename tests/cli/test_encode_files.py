@@ -69,19 +69,24 @@ def test_a_source_with_the_same_settings_reads_what_the_command_writes(
     assert said.err == ""  # no bar where there is no terminal
 
 
-def test_stopped_with_ctrl_c_the_same_command_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("num_shards", [0, 2])
+def test_stopped_with_ctrl_c_the_same_command_goes_on_and_says_so(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], num_shards: int
+) -> None:
     options = ("a.jsonl", "b.jsonl", "--text-field", "ko", "--tokens-per-shard", "200")
     assert run(*options, out="whole") == 0
     write_shard = encoding.write_shard
 
     def interrupt(out: Path, number: int, documents: Iterable[Any], *how: Any) -> Any:
-        if number == 2:
+        if number == num_shards:
             raise KeyboardInterrupt
         return write_shard(out, number, documents, *how)
 
     monkeypatch.setattr(encoding, "write_shard", interrupt)
     assert run(*options) == 130
-    assert Path("tokens", UNFINISHED).is_file()
+    assert Path("tokens", UNFINISHED).is_file() == Path("tokens").exists() == (num_shards > 0)
+    goes_on = "stopped. The same command goes on behind the whole shards in tokens."
+    assert capsys.readouterr().err.strip() == (goes_on if num_shards else "")
     assert not Path("tokens", MANIFEST).exists()
     monkeypatch.setattr(encoding, "write_shard", write_shard)
     assert run(*options) == 0

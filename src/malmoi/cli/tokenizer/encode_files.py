@@ -52,6 +52,7 @@ def encode_files(
     from malmoi.data import encode_files as data
     from malmoi.data.prose import ProseEncoder
     from malmoi.data.sources import SourceConfig
+    from malmoi.data.token_manifest import UNFINISHED
 
     sources = [SourceConfig(path=file, **reading) for file in files]
     prose = ProseEncoder(tokenizer=load(path), separator=separator)
@@ -60,13 +61,18 @@ def encode_files(
     columns = (SpinnerColumn(), counted, TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None, documents=0)
-        manifest = data.encode_files(
-            sources,
-            out,
-            prose,
-            tokens_per_shard=tokens_per_shard,
-            on_progress=lambda documents, tokens: bar.update(task, documents=documents, completed=tokens),
-        )
+        try:
+            manifest = data.encode_files(
+                sources,
+                out,
+                prose,
+                tokens_per_shard=tokens_per_shard,
+                on_progress=lambda documents, tokens: bar.update(task, documents=documents, completed=tokens),
+            )
+        except KeyboardInterrupt:
+            if (out / UNFINISHED).is_file():
+                click.echo(f"stopped. The same command goes on behind the whole shards in {out}.", err=True)
+            raise
     click.echo(
         f"{out}: {manifest.num_documents:,} documents, {manifest.num_tokens:,} tokens of type {manifest.dtype}, "
         f"shards: {len(manifest.shards)}."
