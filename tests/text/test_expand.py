@@ -122,6 +122,7 @@ def test_special_tokens_beside_the_vocabulary_keep_their_ids() -> None:
     inside["model"]["vocab"] = {
         token: i - 3 for token, i in inside["model"]["vocab"].items() if not token.startswith("<|")
     }
+    inside["added_tokens"] = [token | {"id": token["id"] + 256} for token in inside["added_tokens"]]
     base = Tokenizer(json.dumps(inside))
     assert sorted(base.special_tokens.values()) == [256, 257, 258]
     grown = expand(base, TEXTS, num_added=5)

@@ -1,8 +1,12 @@
+import doctest
+import importlib
 import json
 import threading
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tokenizers
@@ -16,6 +20,9 @@ from malmoi.text.decoding import byte_of_character
 from malmoi.text.plain import LONG_TEXT, encode
 from malmoi.text.tokenizer import Tokenizer
 from malmoi.text.training import train_bpe, train_bpe_for_encoders
+from malmoi.text.vocabulary.expand import expand
+from malmoi.text.vocabulary.shrink import shrink
+from malmoi.text.vocabulary.superwords import add_superwords
 
 FRAMED = train_bpe_for_encoders([], vocab_size=260)
 Imported = tuple[Tokenizer, tokenizers.Tokenizer]
@@ -246,6 +253,76 @@ def test_saving_and_loading_changes_nothing(imported: Imported, tmp_path: Path) 
     assert (tmp_path / "a/tokenizer.json").read_bytes() == (tmp_path / "b/tokenizer.json").read_bytes()
     assert (again.special_tokens, again.vocab_size) == (ours.special_tokens, ours.vocab_size)
     assert Tokenizer.load(tmp_path / "a/tokenizer.json").encode("학교에 간다") == ours.encode("학교에 간다")
+
+
+def with_added(base: Tokenizer, **ids: int) -> dict[str, Any]:
+    """A file of `base` that says which ids added tokens have; the library numbers them as it likes."""
+    content: dict[str, Any] = json.loads(base.backend.to_str())
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    content["added_tokens"] += [
+        {"id": token_id, "content": f"<{name}>", **flags} for name, token_id in ids.items()
+    ]
+    return content
+
+
+@given(ids=st.lists(st.integers(0, 265), min_size=1, max_size=3, unique=True))
+def test_a_file_is_refused_if_an_added_token_is_not_where_it_says(ids: list[int]) -> None:
+    content = with_added(
+        train_bpe(["말모이"] * 3, vocab_size=262), **{f"x{number}": i for number, i in enumerate(ids)}
+    )
+    theirs = tokenizers.Tokenizer.from_str(json.dumps(content))
+    moved = [
+        token for token in content["added_tokens"] if theirs.token_to_id(token["content"]) != token["id"]
+    ]
+    ours = Tokenizer(json.dumps(content))
+    if not moved:
+        ours.require_stated_ids()
+        return
+    name, stated = moved[0]["content"], moved[0]["id"]
+    said = (
+        f"states the id {stated} for the added token '{name}', but it is loaded as {theirs.token_to_id(name)}"
+    )
+    with pytest.raises(TokenizerError, match=said):
+        ours.require_stated_ids()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda base: expand(base, ["말모이"] * 9, num_added=1),
+        lambda base: add_superwords(base, ["말모이"] * 9, num_added=1),
+        lambda base: shrink(base, ["말모이"]),
+    ],
+    ids=["expand", "superwords", "shrink"],
+)
+def test_a_file_whose_added_token_is_elsewhere_is_not_changed(change: Callable[[Tokenizer], object]) -> None:
+    base = train_bpe(["말모이 사전"] * 3, vocab_size=265)
+    with pytest.raises(
+        TokenizerError, match="states the id 260 for the added token '<x>', but it is loaded as 265"
+    ):
+        change(Tokenizer(json.dumps(with_added(base, x=260))))
+    change(Tokenizer(json.dumps(with_added(base, x=265))))
+
+
+@pytest.mark.parametrize("token_id", [2**31, 2**32 - 1])
+def test_an_id_that_leaves_no_room_for_others_is_refused_by_file(tmp_path: Path, token_id: int) -> None:
+    content = json.loads(ByteTokenizer()._source)
+    file = tmp_path / "tokenizer.json"
+    for last in (token_id, 2**31 - 1):
+        content["model"]["vocab"]["ab"] = last
+        file.write_text(json.dumps(content))
+        if last < 2**31:
+            assert Tokenizer.load(file).vocab_size == 2**31
+        else:
+            with pytest.raises(
+                TokenizerError, match=rf"tokenizer\.json: a token has the id {last}, and ids go up to"
+            ):
+                Tokenizer.load(file)
+
+
+def test_the_examples_are_true() -> None:
+    module = importlib.import_module("malmoi.text.tokenizer")
+    assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0
 
 
 @pytest.mark.parametrize("was_there", [False, True])

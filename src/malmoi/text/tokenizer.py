@@ -21,6 +21,7 @@ from malmoi.text.imported.files import convert, find_file, is_tokenizer_json
 from malmoi.text.plain import encode, for_plain_text, open_whole
 
 _DEFAULT_CONFIG = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+_MAX_VOCAB_SIZE = 2**31
 
 
 class Tokenizer:
@@ -74,6 +75,11 @@ class Tokenizer:
         ids = content["model"]["vocab"]
         last = max(ids.values(), default=-1) if isinstance(ids, dict) else len(ids) - 1
         self.vocab_size = 1 + max([last, *added])
+        if self.vocab_size > _MAX_VOCAB_SIZE:
+            raise TokenizerError(
+                f"a token has the id {self.vocab_size - 1}, and ids go up to {_MAX_VOCAB_SIZE - 1}: they are read as "
+                "signed numbers of 32 bits. Correct that id."
+            )
         self.special_tokens = {added[i].content: i for i in sorted(added) if added[i].special}
         self.config = dict(_DEFAULT_CONFIG if config is None else config)
         self._source = source
@@ -139,6 +145,33 @@ class Tokenizer:
                 added[token_id] = as_it_was | {"special": True}
         content["added_tokens"] = [added[i] for i in sorted(added)]
         return Tokenizer(json.dumps(content), self.config)
+
+    def require_stated_ids(self) -> None:
+        """Refuse a file that states another id for an added token than the token has: ask before the file is changed.
+
+        The library says nothing and numbers an added token anew where its id is another token's, or lies behind a gap.
+        Which of the two ids a model was trained with, no file tells.
+
+        Raises:
+            TokenizerError: a token's stated id is not the one that it has.
+
+        >>> from malmoi.testing.tokenizer import ByteTokenizer
+        >>> content = json.loads(ByteTokenizer().backend.to_str())
+        >>> content["added_tokens"].append(content["added_tokens"][0] | {"id": 300, "content": "<x>"})
+        >>> Tokenizer(json.dumps(content)).require_stated_ids()
+        Traceback (most recent call last):
+        malmoi.core.errors.TokenizerError: the file states the id 300 for the added token '<x>', but it is loaded as ...
+        """
+        for token in json.loads(self._source).get("added_tokens", []):
+            name, stated = token["content"], token["id"]
+            token_id = self.token_id(name)
+            if token_id != stated:
+                other = self._trusted.id_to_token(stated)
+                whose = "no token's" if other is None else f"that of {other!r}"
+                raise TokenizerError(
+                    f"the file states the id {stated} for the added token {name!r}, but it is loaded as {token_id}, "
+                    f"and {stated} is {whose}. Correct the file: give the token the id that the model was trained with."
+                )
 
     def save(self, directory: str | Path) -> None:
         """Write tokenizer.json, exactly as it was read or trained, and tokenizer_config.json.

@@ -192,6 +192,17 @@ def test_the_command_writes_a_tokenizer_json(
     assert (tmp_path / "again/tokenizer.json").read_bytes() == (out / "tokenizer.json").read_bytes()
 
 
+def test_the_command_refuses_a_file_that_states_other_ids_than_it_gives(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads(ByteTokenizer().backend.to_str())
+    content["added_tokens"].append(content["added_tokens"][0] | {"id": 300, "content": "<x>"})
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    assert run(str(tmp_path), "--out", str(tmp_path / "out")) == 2
+    assert "states the id 300 for the added token '<x>', but it is loaded as 259" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_command_says_what_is_wrong_and_writes_nothing(
     directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

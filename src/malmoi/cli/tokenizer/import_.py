@@ -37,5 +37,6 @@ def import_(path: Path, out: Path, encoding: str | None, pattern: str | None) ->
         imported = Tokenizer.load(file)
     else:
         imported = Tokenizer.convert(file, encoding=encoding, pattern=pattern)
+    imported.require_stated_ids()
     imported.save(out)
     click.echo(f"{out}: {imported.vocab_size} tokens, {len(imported.special_tokens)} of them special.")

@@ -141,8 +141,9 @@ def growth_of(base: Tokenizer) -> Growth:
 
     Raises:
         TokenizerError: the vocabulary is of a kind without merges or scores (WordPiece, whole words), or its merges
-            cannot be continued.
+            cannot be continued, or as `Tokenizer.require_stated_ids` does.
     """
+    base.require_stated_ids()
     content = json.loads(base.backend.to_str())
     model = content["model"]
     match model["type"], (content["decoder"] or {}).get("type"):

@@ -36,7 +36,7 @@ def shrink(
     bytes are in the vocabulary any other text still has a spelling, only a longer one.
 
     Raises:
-        TokenizerError: `texts` is empty; an id in `keep` is of no token.
+        TokenizerError: `texts` is empty; an id in `keep` is of no token; or as `Tokenizer.require_stated_ids` does.
 
     >>> from malmoi.text.training import train_bpe
     >>> base = train_bpe(["나는 학교에 간다. Да, конечно. Да, да."] * 3, vocab_size=296)
@@ -46,6 +46,7 @@ def shrink(
     >>> [small.kept[i] for i in small.tokenizer.encode("나는 학교에")] == base.encode("나는 학교에")
     True
     """
+    base.require_stated_ids()
     content: dict[str, Any] = json.loads(base.backend.to_str())
     names = _names(base)
     used = _used(base, texts)

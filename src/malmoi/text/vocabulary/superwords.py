@@ -34,6 +34,7 @@ def add_superwords(
     >>> [superwords.token_bytes(i).decode() for i in superwords.encode("할 수 있다")]
     ['할 수 있다']
     """
+    base.require_stated_ids()
     content = json.loads(base.backend.to_str())
     cuts = (content["pre_tokenizer"] or {}).get("pretokenizers", [])
     patterns = [cut["pattern"] for cut in cuts if cut["type"] == "Split" and "Regex" in cut["pattern"]]
