@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import pre_tokenizers
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -159,8 +160,11 @@ def test_align_finds_tokens_by_what_they_stand_for() -> None:
         [*TEXTS, "말모이 hello hello"] * 2, vocab_size=300, special_tokens=("<|im_end|>", "<other>")
     )
     model = tiny_llama(vocab_size=290)
-    with pytest.raises(TokenizerError, match="not an expansion of it. Use --init align"):
+    with pytest.raises(TokenizerError, match="not an expansion of it. Use --init align") as caught:
         resize(model, old, new)
+    assert "id 0 is '<|endoftext|>' in the model's tokenizer and '<|im_end|>' in the new one" in str(
+        caught.value
+    )
     resized = resize(model, old, new, init="align")
     rows, were = embedding(resized.model), embedding(model)
     assert vocabulary_of(resized.model.config) == 300
@@ -177,6 +181,22 @@ def test_align_finds_tokens_by_what_they_stand_for() -> None:
             assert torch.allclose(rows[token_id], were[pieces].mean(0), atol=1e-6)
     assert resized.new_ids[old.special_tokens["<|im_end|>"]] == 0
     assert old.special_tokens["<|im_start|>"] not in resized.new_ids
+
+
+def test_a_token_that_is_another_is_shown_as_it_is_read_and_as_the_file_has_it() -> None:
+    cut = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    [(name, _)] = cut.pre_tokenize_str("에")
+
+    def with_token(token: str) -> Tokenizer:
+        content = json.loads(ByteTokenizer().backend.to_str())
+        content["model"]["vocab"][token] = 259
+        return Tokenizer(json.dumps(content))
+
+    said = f"id 259 is '에' (named {name}) in the model's tokenizer and <ec 97> (named {name[:2]}) in the new one"
+    with pytest.raises(TokenizerError, match=re.escape(said)):
+        resize(tiny_llama(vocab_size=260), with_token(name), with_token(name[:2]))
+    with pytest.raises(TokenizerError, match="id 259 is '에' .* and no token in the new one"):
+        resize(tiny_llama(vocab_size=260), with_token(name), ByteTokenizer())
 
 
 def test_align_goes_from_one_alphabet_to_another() -> None:

@@ -13,6 +13,7 @@ from malmoi.data.sources import SourceConfig, read_documents
 from malmoi.data.token_files import TokenFile
 from malmoi.data.token_manifest import MANIFEST, UNFINISHED
 from malmoi.testing.tokenizer import ByteTokenizer
+from malmoi.text.training import train_bpe
 
 
 @pytest.fixture
@@ -116,6 +117,18 @@ def test_what_is_wrong_is_said_with_exit_code_2_and_nothing_is_written(
     assert run(*arguments) == 2
     assert message in capsys.readouterr().err
     assert not Path("tokens").exists()
+
+
+def test_of_a_thousand_special_tokens_a_few_are_named_and_the_option(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    special = tuple(f"<SPECIAL_{number}>" for number in range(1000))
+    train_bpe([], vocab_size=1256, special_tokens=special).save("tokenizer")
+    assert run("a.jsonl", "--text-field", "ko") == 2
+    said = capsys.readouterr().err
+    assert "Set separator (--separator) to one of its special tokens: <SPECIAL_0>, <SPECIAL_1>" in said
+    assert "... (1,000 in all)" in said
+    assert said.count("<SPECIAL_") < 10
 
 
 def test_encoding_files_needs_no_torch() -> None:

@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -117,6 +118,14 @@ def test_half_a_surrogate_pair_is_refused_and_a_whole_one_is_a_character(tmp_pat
     (tmp_path / "a.jsonl").write_text('{"text": "\\ud83c\\udf88"}\n{"text": "\\uD83C"}\n', "utf-8")
     assert next(read_rows(tmp_path / "a.jsonl")).fields == {"text": "🎈"}
     assert r"a.jsonl:2: \ud83c is half a character" in message(tmp_path / "a.jsonl")
+
+
+@pytest.mark.parametrize("depth", [*range(900, 1000, 20), 200_000])
+def test_brackets_in_brackets_are_refused_by_line(tmp_path: Path, depth: int) -> None:
+    """However deep: what has a surrogate pair is looked at once more, and not to another depth."""
+    line = '{"text": "\\udbff\\udfff", "deep": ' + "[" * depth + "]" * depth + "}\n"
+    (tmp_path / "a.jsonl").write_text('{"text": "가"}\n' + line + "[]\n", "utf-8")
+    assert re.search(r"a.jsonl:(2: not JSON|3: expected a JSON object)", message(tmp_path / "a.jsonl"))
 
 
 def test_a_json_line_that_is_no_object_is_named(tmp_path: Path) -> None:

@@ -103,6 +103,7 @@ def test_rows_with_a_label_are_labelled_texts_and_pairs(tmp_path: Path) -> None:
         ({"text": "가", "pair": "나", "label": True}, "label_field='label' is of type bool"),
         ({"text": "가", "pair": "나", "label": [1]}, "label_field='label' is of type list"),
         ({"text": "가", "pair": 3, "label": 1}, "pair_field='pair' is of type int"),
+        ({"text": "가", "pair": "나", "label": None}, "label_field='label' is null. Fill it in"),
     ],
 )
 def test_a_row_without_a_label_or_a_pair_is_refused_by_its_line(

@@ -1,6 +1,8 @@
 import tracemalloc
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -132,6 +134,13 @@ def test_holdout_by_text_splits_rows_that_share_one_source(write_rows) -> None:
 # ---- bad input
 
 
+def test_null_in_parquet_is_named_as_in_json_lines(tmp_path) -> None:
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"text": "가"}, {"text": None}]), path)
+    with pytest.raises(DataError, match=r"rows.parquet:2: text_field='text' is null. Fill it in"):
+        texts(SourceConfig(path=str(path), holdout_permille=0))
+
+
 @pytest.mark.parametrize(
     ("row", "options", "expected"),
     [
@@ -141,6 +150,12 @@ def test_holdout_by_text_splits_rows_that_share_one_source(write_rows) -> None:
             r"rows.jsonl:1: text_field='text' is absent. The row's fields are: body. Set text_field",
         ),
         ({"text": 3}, {}, r"rows.jsonl:1: text_field='text' is of type int"),
+        ({"text": None}, {}, r"rows.jsonl:1: text_field='text' is null. Fill it in, or leave the row out"),
+        (
+            {"m": None},
+            {"messages_field": "m"},
+            r"messages_field='m' is null, not a list of .* objects. Fill it in",
+        ),
         ({"ko": "가"}, {"format": "{ko}{en}"}, r"rows.jsonl:1: format='\{ko\}\{en\}' does not fit \('en'\)"),
         ({"ko": "가", "en": None}, {"format": "{ko}{en}"}, r"does not fit \('en'\)"),
         (

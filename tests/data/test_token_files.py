@@ -442,19 +442,24 @@ def test_a_directory_with_something_else_in_it_is_left_alone(
     for out, source, encoder, message in (
         (tmp_path / "full", corpus, PROSE, "full is there already, and no empty directory"),
         (tmp_path / "full" / "b.txt", corpus, PROSE, "b.txt is there already"),
-        (Path(made.path), replace(corpus, max_characters=9), PROSE, "something else: another reading"),
+        (Path(made.path), replace(corpus, max_characters=9), PROSE, "something else. What differs: reading"),
         (
             Path(made.path),
             replace(corpus, path=f"{corpus.path}/a.jsonl"),
             PROSE,
-            "something else: another files",
+            "something else. What differs: files",
         ),
-        (Path(made.path), corpus, replace(PROSE, separator="<|im_end|>"), "something else: another encoding"),
+        (
+            Path(made.path),
+            corpus,
+            replace(PROSE, separator="<|im_end|>"),
+            "something else. What differs: encoding",
+        ),
     ):
         with pytest.raises(DataError, match=message):
             encode_files([source], out, encoder)
     write(corpus.path, "a.jsonl", ["바뀐 글"])
-    with pytest.raises(DataError, match="another files"):
+    with pytest.raises(DataError, match="What differs: files. Name another directory"):
         encode_files([corpus], made.path, PROSE)
     assert content(Path(made.path)) == before
     assert content(tmp_path / "full") == {"b.txt": "가".encode()}

@@ -35,9 +35,22 @@ def require_superset(old: Tokenizer, new: Tokenizer) -> None:
         there = new.backend.id_to_token(token_id) if token_id < new.vocab_size else None
         if name is not None and name != there:
             raise TokenizerError(
-                f"id {token_id} is {name!r} in the model's tokenizer and {there!r} in the new one, which is not an "
-                "expansion of it. Use --init align, which goes by what tokens stand for."
+                f"id {token_id} is {_shown(old, token_id)} in the model's tokenizer and {_shown(new, token_id)} in the "
+                "new one, which is not an expansion of it. Use --init align, which goes by what tokens stand for."
             )
+
+
+def _shown(tokenizer: Tokenizer, token_id: int) -> str:
+    """The token as text, with its name where that is another: a byte-level vocabulary writes 에 as ìĹĲ."""
+    name = tokenizer.backend.id_to_token(token_id) if token_id < tokenizer.vocab_size else None
+    if name is None:
+        return "no token"
+    piece = tokenizer.token_bytes(token_id)
+    try:
+        text = repr(piece.decode("utf-8"))
+    except UnicodeDecodeError:
+        text = f"<{piece.hex(' ')}>"
+    return text if text == repr(name) else f"{text} (named {name})"
 
 
 def _origin(

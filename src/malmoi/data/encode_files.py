@@ -120,7 +120,7 @@ def _begin(out: Path, plan: Manifest) -> Manifest:
             if beginning != plan:
                 differing = [key for key in to_mapping(plan) if getattr(plan, key) != getattr(beginning, key)]
                 raise DataError(
-                    f"{out} was made, or begun, with something else: another {', another '.join(differing)}. Name "
+                    f"{out} was made, or begun, with something else. What differs: {', '.join(differing)}. Name "
                     "another directory, or remove this one."
                 )
             for shard in found.shards:

@@ -103,11 +103,13 @@ def _read_jsonl(path: Path, errors: OnBadBytes) -> Iterator[Row]:
         where = f"{path}:{number}"
         try:
             fields = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # the latter of brackets in brackets in brackets
             raise DataError(
                 f"{where}: not JSON ({error}): {_shorten(line)}. A line holds one object; fix or remove it."
             ) from None
-        if "\\ud" in line or "\\uD" in line:  # an escaped half of a surrogate pair: legal JSON, but not a text
+        if (
+            "\\ud" in line or "\\uD" in line
+        ):  # an escaped half of a surrogate pair: legal JSON, but not a text
             _check_unicode(fields, where)
         if not isinstance(fields, dict):
             raise DataError(

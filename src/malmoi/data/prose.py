@@ -16,6 +16,8 @@ from malmoi.data.token_manifest import Encoding
 from malmoi.text.tokenizer import Tokenizer
 
 _WHAT_MAKES_IDS = ("added_tokens", "normalizer", "pre_tokenizer", "model")
+_NUM_NAMED = 8
+"""How many special tokens an error names: Tekken's files have a thousand."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +40,12 @@ class ProseEncoder:
         """The separator's id. Raises `ConfigError` if the tokenizer has no such token."""
         token_id = self.tokenizer.token_id(self.separator)
         if token_id is None:
-            known = ", ".join(self.tokenizer.special_tokens) or "(it has none)"
+            special = [*self.tokenizer.special_tokens]
+            named = ", ".join(special[:_NUM_NAMED]) or "(it has none)"
+            more = f" ... ({len(special):,} in all)" if len(special) > _NUM_NAMED else ""
             raise ConfigError(
                 f"the document separator {self.separator!r} is not in the tokenizer's vocabulary. "
-                f"Use one of its special tokens: {known}."
+                f"Set separator (--separator) to one of its special tokens: {named}{more}."
             )
         return token_id
 

@@ -197,16 +197,16 @@ def _text(row: Row, source: SourceConfig) -> str:
             ) from None
     text = row.fields.get(source.text_field)
     if not isinstance(text, str):
-        raise DataError(f"{row.where}: text_field={source.text_field!r} is {_kind(text)}. {_fields(row)}")
+        raise _misfit(row, "text_field", source.text_field)
     return text
 
 
 def _labelled(row: Row, text: str, source: SourceConfig) -> Labelled:
     pair, label = (row.fields.get(name) if name else None for name in (source.pair_field, source.label_field))
     if source.pair_field is not None and not isinstance(pair, str):
-        raise DataError(f"{row.where}: pair_field={source.pair_field!r} is {_kind(pair)}. {_fields(row)}")
+        raise _misfit(row, "pair_field", source.pair_field)
     if isinstance(label, bool) or not isinstance(label, str | int | float):
-        raise DataError(f"{row.where}: label_field={source.label_field!r} is {_kind(label)}. {_fields(row)}")
+        raise _misfit(row, "label_field", str(source.label_field))
     return Labelled(text=text, pair=pair if isinstance(pair, str) else None, label=label, where=row.where)
 
 
@@ -217,15 +217,20 @@ def _messages(row: Row, field: str) -> list[Mapping[str, Any]]:
         or not messages
         or not all(isinstance(m, dict) and "role" in m for m in messages)
     ):
-        raise DataError(
-            f"{row.where}: messages_field={field!r} is {_kind(messages)}, not a list of "
-            f'{{"role": ..., "content": ...}} objects. {_fields(row)}'
-        )
+        raise _misfit(row, "messages_field", field, ', not a list of {"role": ..., "content": ...} objects')
     return messages
 
 
-def _kind(value: object) -> str:
-    return "absent" if value is None else f"of type {type(value).__name__}"
+def _misfit(row: Row, setting: str, field: str, wanted: str = "") -> DataError:
+    """The error of a row whose `field`, named by `setting`, is of another kind than is wanted."""
+    remedy = _fields(row)
+    if field not in row.fields:
+        kind = "absent"
+    elif row.fields[field] is None:
+        kind, remedy = "null", "Fill it in, or leave the row out of the file."
+    else:
+        kind = f"of type {type(row.fields[field]).__name__}"
+    return DataError(f"{row.where}: {setting}={field!r} is {kind}{wanted}. {remedy}")
 
 
 def _fields(row: Row) -> str:

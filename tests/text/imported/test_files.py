@@ -102,8 +102,9 @@ def test_what_cannot_be_read_is_an_error_with_its_name(tmp_path: Path) -> None:
         file = tmp_path / name
         for content in (b"", b"\x00", b"{}", "한국".encode("cp949")):
             file.write_bytes(content)
-            with pytest.raises(TokenizerError, match=name):
+            with pytest.raises(TokenizerError, match=name) as caught:
                 Tokenizer.load(file)
+            assert str(caught.value).count(str(file)) == 1
         file.unlink()
     with pytest.raises(TokenizerError, match="nowhere does not exist"):
         Tokenizer.load(tmp_path / "nowhere")

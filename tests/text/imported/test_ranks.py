@@ -158,7 +158,11 @@ def test_a_file_of_tiktoken_is_read_by_pattern_or_by_name(tmp_path: Path) -> Non
         Tokenizer.convert(file, encoding="gpt9")
     with pytest.raises(TokenizerError, match="Give one of the two"):
         Tokenizer.convert(file, encoding="llama3", pattern="x")
-    for pattern, message in ((r"\p{N}{1,3}+", "repeat a repetition"), (r"\s+$", r"Write \\z instead")):
+    for pattern, message in (
+        (r"\p{N}{1,3}+", "repeat a repetition"),
+        (r"\s+$", r"Write \\z instead"),
+        ("(", r"own\.tiktoken: the pattern '\(' \(--pattern\) is no regular expression: .*parenthes"),
+    ):
         with pytest.raises(TokenizerError, match=message):
             Tokenizer.convert(file, pattern=pattern)
     Tokenizer.convert(file, pattern=r"[$}]+|\p{L}+|\$+")

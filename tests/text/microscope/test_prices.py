@@ -82,6 +82,11 @@ def test_a_table_that_is_wrong_is_refused(old: str, new: str, message: str, tmp_
         load(tmp_path, TABLE.replace(old, new))
 
 
+def test_an_empty_table_is_said_to_have_no_keys(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="prices.toml has no keys. They are to be: exchange, price"):
+        load(tmp_path, "")
+
+
 def test_a_table_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read .*none.toml"):
         PriceTable.load(tmp_path / "none.toml")

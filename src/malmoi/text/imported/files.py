@@ -74,6 +74,8 @@ def convert(file: Path, *, encoding: str | None = None, pattern: str | None = No
             converted = read_sentencepiece(file)
         content = with_extra_tokens(converted.content, beside, file.with_name("added_tokens.json"))
     except TokenizerError as problem:
+        if str(file) in str(problem):  # said by who opened it
+            raise
         raise TokenizerError(f"{file}: {problem}") from problem
     # Other classes of `transformers` would build the steps themselves, and not read those of a tokenizer.json.
     return Converted(content, converted.config | beside | {"tokenizer_class": "PreTrainedTokenizerFast"})

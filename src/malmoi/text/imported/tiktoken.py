@@ -12,6 +12,8 @@ import hashlib
 import re
 from pathlib import Path
 
+import tokenizers
+
 from malmoi.core.errors import TokenizerError
 from malmoi.text.imported.byte_level import from_ranks
 from malmoi.text.imported.content import Converted
@@ -91,7 +93,13 @@ def _recognised(file: Path, data: bytes) -> str | None:
 
 
 def _checked(pattern: str) -> str:
-    r"""Refuse what tiktoken's dialect and Oniguruma read differently: `x{1,3}+`, and `$` before a line's end."""
+    r"""Refuse what Oniguruma cannot read, or reads in another way than tiktoken: `x{1,3}+`, `$` before a line's end."""
+    try:
+        tokenizers.Regex(pattern)
+    except Exception as problem:
+        raise TokenizerError(
+            f"the pattern {pattern!r} (--pattern) is no regular expression: {problem}. Correct it."
+        ) from problem
     outside = re.sub(r"\[(?:\\.|[^\]\\])*\]|\\.", "", pattern)
     if re.search(r"\{[\d,]+\}\+", outside):
         raise TokenizerError("the pattern has `}+`, which would repeat a repetition. Leave the + out.")

@@ -123,8 +123,8 @@ def _check_keys(values: object, kinds: Mapping[str, type], where: str) -> None:
     """Refuse a table that has not exactly these keys, each of its kind; a whole number will do for a float."""
     keys = ", ".join(kinds)
     if not isinstance(values, Mapping) or values.keys() != kinds.keys():
-        given = ", ".join(values) if isinstance(values, Mapping) else repr(values)
-        raise ConfigError(f"{where} has the keys {given}. They are to be: {keys}. See {SHIPPED_PRICES}.")
+        given = f"the keys {', '.join(values)}" if isinstance(values, Mapping) and values else "no keys"
+        raise ConfigError(f"{where} has {given}. They are to be: {keys}. See {SHIPPED_PRICES}.")
     for key, kind in kinds.items():
         value: Any = values[key]
         is_right = _is_price(value) if kind is float else isinstance(value, kind)
