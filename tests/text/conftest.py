@@ -90,6 +90,18 @@ def llama3() -> tokenizers.Tokenizer:
     return trained
 
 
+def byte_level_without_words() -> tokenizers.Tokenizer:
+    """Bytes of whole texts, which are never cut: its merges go over spaces."""
+    trained = tokenizers.Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trained.train_from_iterator(
+        CORPUS, trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False)
+    )
+    trained.decoder = decoders.ByteLevel()
+    return trained
+
+
 def t5() -> tokenizers.Tokenizer:
     made = tokenizers.Tokenizer(models.Unigram())
     made.normalizer = normalizers.NFKC()
@@ -151,7 +163,9 @@ def imported(request: pytest.FixtureRequest) -> tuple[Tokenizer, tokenizers.Toke
 
 
 @pytest.fixture(
-    scope="session", params=[llama2, gemma, llama3, t5, ByteTokenizer], ids=lambda make: make.__name__
+    scope="session",
+    params=[llama2, gemma, llama3, byte_level_without_words, t5, ByteTokenizer],
+    ids=lambda make: make.__name__,
 )
 def growable(request: pytest.FixtureRequest) -> Tokenizer:
     """A tokenizer whose vocabulary can be expanded: BPE of characters and of bytes, Unigram, bytes alone."""

@@ -1,7 +1,8 @@
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import accumulate, pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,27 @@ def test_each_new_token_has_hangul_in_it_or_its_first_bytes(growable: Tokenizer,
         assert whole or piece[0] in (0xE1, 0xE3, 0xEA, 0xEB, 0xEC, 0xED)
 
 
+def test_a_space_is_part_of_the_next_word_only(growable: Tokenizer, expanded: Tokenizer) -> None:
+    new = [expanded.token_bytes(i) for i in range(growable.vocab_size, expanded.vocab_size)]
+    assert not any(b" " in token[1:] for token in new)
+
+
+@given(
+    word=st.sampled_from(sorted({*re.findall("[가-힣]+", "".join(TEXTS))})),
+    behind=st.sampled_from([" –dash", " a", " 12", "  b", " ", ". ", "\n"]),
+)
+def test_what_follows_a_word_is_cut_as_before(
+    growable: Tokenizer, expanded: Tokenizer, word: str, behind: str
+) -> None:
+    def cuts(tokenizer: Tokenizer) -> list[int]:
+        """Where tokens begin behind the word, in bytes from the end."""
+        ids = reversed(tokenizer.encode(f"“{word}{behind}"))
+        starts = accumulate(len(tokenizer.token_bytes(i)) for i in ids)
+        return list(takewhile(len(behind.encode()).__ge__, starts))
+
+    assert cuts(expanded) == cuts(growable)
+
+
 def test_the_same_texts_give_the_same_file_and_a_smaller_one_is_its_beginning(growable: Tokenizer) -> None:
     first, again = (expand(growable, iter(TEXTS), num_added=20) for _ in range(2))
     assert first.backend.to_str() == again.backend.to_str()
@@ -155,7 +177,7 @@ def test_each_merge_joins_a_pair_that_is_most_frequent() -> None:
 
 def test_a_syllable_in_pieces_is_made_whole_before_it_is_joined() -> None:
     base = ByteTokenizer()
-    grown = expand(base, ["뷁은 뷁이다."] * 3, num_added=12)
+    grown = expand(base, ["뷁은 뷁이다."] * 3, num_added=11)
     pieces = [grown.token_bytes(i) for i in range(base.vocab_size, grown.vocab_size)]
     assert "뷁".encode() in pieces
     assert not any(0x80 <= piece[0] < 0xC0 for piece in pieces)  # none begins inside a character
@@ -175,6 +197,10 @@ def test_a_syllable_in_pieces_is_made_whole_before_it_is_joined() -> None:
             [["\xea\xb5\xad"]],
         ),  # “한 is one group, with a quote
         ([b" ", b" ", "한".encode()], [["\xed\x95\x9c"]]),
+        (
+            ["한".encode(), b" ", "국".encode(), b" \xea", b"\xbf\xbb", b" "],
+            [["\xed\x95\x9c"], [" ", "\xea\xb5\xad"], [" \xea\xbf\xbb"]],
+        ),
         ([b" ", b"a"], []),
         ([b"\xed\x95"], []),
     ],

@@ -19,14 +19,20 @@ MOST_ADDED = 2**16
 
 
 def expand(
-    base: Tokenizer, texts: Iterable[str], *, num_added: int, show_progress: bool = False
+    base: Tokenizer,
+    texts: Iterable[str],
+    *,
+    num_added: int,
+    across_spaces: bool = False,
+    show_progress: bool = False,
 ) -> Tokenizer:
     """Return `base` with `num_added` more tokens for Hangul, learned by continuing its merges on `texts`.
 
     The corpus is cut and spelled as the base does it, and what is joined most often becomes the next token (as in
     "In-Place Tokenizer Expansion", arXiv:2607.15232). Our difference: only what lies inside Hangul is joined, so that
-    every other language keeps its ids. `texts` is read once; memory grows with the number of different words. The file
-    asks for no truncation and no padding, whatever the base's did.
+    every other language keeps its ids. A space is joined to the word that follows alone, even where the base cuts no
+    words; with `across_spaces` also to the one before it, if the base does not cut there. `texts` is read once; memory
+    grows with the number of different words. The file asks for no truncation and no padding, whatever the base's did.
 
     Raises:
         TokenizerError: `num_added` is not positive; the base has no merges to continue; `texts` has no Hangul, or too
@@ -43,7 +49,7 @@ def expand(
     if num_added < 1:
         raise TokenizerError(f"num_added={num_added}. Use 1 or more.")
     growth = growth_of(base)
-    continuation = growth.continuation(texts)
+    continuation = growth.continuation(texts, across_spaces=across_spaces)
     num_pieces = num_added
     while True:
         pieces = continuation.learn(num_pieces, show_progress=show_progress)

@@ -32,8 +32,10 @@ class Growth(ABC):
         self.spelling = spelling
         self._added = {token["content"]: token["id"] for token in content["added_tokens"]}
 
-    def continuation(self, texts: Iterable[str]) -> Continuation:
+    def continuation(self, texts: Iterable[str], *, across_spaces: bool = False) -> Continuation:
         """Feed the Hangul of a corpus, as this base spells it, to a training. Reads `texts` once.
+
+        No word is joined to the next, unless `across_spaces` allows it wherever the base does not cut.
 
         Raises:
             TokenizerError: the corpus has no Hangul.
@@ -44,7 +46,10 @@ class Growth(ABC):
         for word, count in words.items():
             tokens = self.spelling.tokens(word)
             for stretch in hangul_words(
-                tokens, is_byte_level=self.spelling.is_byte_level, space=self.spelling.space
+                tokens,
+                is_byte_level=self.spelling.is_byte_level,
+                space=self.spelling.space,
+                across_spaces=across_spaces,
             ):
                 continuation.add(stretch, count=count)
                 is_empty = False

@@ -15,7 +15,8 @@ _BLOCKS = (range(0x1100, 0x1200), range(0x3130, 0x3190), range(0xA960, 0xA980), 
 """Unicode's blocks of Hangul: jamo, compatibility jamo, jamo extended A, syllables with jamo extended B."""
 
 _HANGUL = "[" + "".join(f"{chr(block[0])}-{chr(block[-1])}" for block in _BLOCKS) + "]"
-_STRETCH = re.compile(f"(?: ?{_HANGUL})+")
+_WORD = re.compile(f" ?{_HANGUL}+")
+_PHRASE = re.compile(f"(?: ?{_HANGUL})+")
 _HAS_HANGUL = re.compile(_HANGUL)
 
 Spelled = tuple[str, bytes]
@@ -31,31 +32,40 @@ def has_hangul(text: str) -> bool:
     return _HAS_HANGUL.search(text) is not None
 
 
-def hangul_words(tokens: Iterable[Spelled], *, is_byte_level: bool, space: str) -> Iterator[list[Piece]]:
-    """Cut a word, spelled in the base's tokens, to the stretches that may be joined; `space` is how it writes one.
+def hangul_words(
+    tokens: Iterable[Spelled], *, is_byte_level: bool, space: str, across_spaces: bool = False
+) -> Iterator[list[Piece]]:
+    """Cut what the base spelled in tokens to the stretches that may be joined; `space` is how it writes one.
 
-    A space is part of one only if Hangul follows. Where a token ends inside a character, a piece has several; in a
-    byte-level base joining it makes parts of characters on the way, and they must be Hangul's alone too.
+    A space belongs to the Hangul that follows, and to nothing else: it begins a stretch, also where the base itself
+    cuts no words, or is inside of one with `across_spaces`. Where a token ends inside a character, a piece has several;
+    in a byte-level base joining it makes parts of characters on the way, and they must be Hangul's alone too.
 
     >>> tokens = [(token, token.encode()) for token in ("“", "한", "국", "a")]
     >>> [[piece.text for piece in word] for word in hangul_words(tokens, is_byte_level=False, space="▁")]
     [['한', '국']]
+    >>> tokens = [(token, token.encode()) for token in ("나", "의", " ", "집", " ")]
+    >>> [[piece.text for piece in word] for word in hangul_words(tokens, is_byte_level=False, space=" ")]
+    [['나', '의'], [' ', '집']]
     """
+    joinable = _PHRASE if across_spaces else _WORD
     word: list[Piece] = []
     before: list[Piece] = []  # the last piece, if it is a space
     for group in _whole_characters(tokens):
         names = tuple(name for name, _ in group)
         spelled = b"".join(piece for _, piece in group).decode("utf-8", "replace")
         piece = Piece(names, "".join(names) if is_byte_level else spelled.replace(" ", space))
-        if _STRETCH.fullmatch(spelled) and (not is_byte_level or _parts_are_hangul(group)):
-            word += [*before, piece]
-            before = []
-        elif spelled == " " and not before:
+        if spelled == " " and not before:
             before = [piece]
-        else:
-            if word:
-                yield word
-            word, before = [], []
+            continue
+        text = " " * len(before) + spelled
+        is_hangul = joinable.fullmatch(text) and (not is_byte_level or _parts_are_hangul(group))
+        if word and not (is_hangul and (across_spaces or text[0] != " ")):
+            yield word
+            word = []
+        if is_hangul:
+            word += [*before, piece]
+        before = []
     if word:
         yield word
 

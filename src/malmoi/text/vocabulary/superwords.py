@@ -47,4 +47,4 @@ def add_superwords(
     alternatives[alternatives.index(HANGUL_WORD)] = f"(?:{HANGUL_WORD})+"
     patterns[0]["Regex"] = "|".join(alternatives)
     uncut = Tokenizer(json.dumps(content, ensure_ascii=False), base.config)
-    return expand(uncut, texts, num_added=num_added, show_progress=show_progress)
+    return expand(uncut, texts, num_added=num_added, across_spaces=True, show_progress=show_progress)
