@@ -29,7 +29,7 @@ def directory(tmp_path: Path) -> str:
         head="sequence", labels=("부정", "긍정"),
     )  # fmt: skip
     save_model(initialise(build_model(config), seed=0, std=0.3), tmp_path)
-    train_bpe_for_encoders([], vocab_size=260).save(tmp_path)
+    train_bpe_for_encoders(["a"], vocab_size=260).save(tmp_path)
     return str(tmp_path)
 
 
@@ -47,7 +47,9 @@ def test_embed_prints_a_vector_a_text(directory: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [None, "fp32", "bf16", "int8"])
-def test_the_server_loads_an_encoder_in_the_precision_that_is_asked_for(directory: str, dtype: str | None) -> None:
+def test_the_server_loads_an_encoder_in_the_precision_that_is_asked_for(
+    directory: str, dtype: str | None
+) -> None:
     before = torch.get_num_threads()
     settings = EngineSettings(dtype=dtype, threads=before + 1)
     try:

@@ -179,6 +179,22 @@ def test_train_refuses_a_choice_that_the_algorithm_does_not_have(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "options", [["259"], ["355", "--algorithm", "char"], ["356", "--algorithm", "unigram"]]
+)
+def test_train_names_the_files_that_have_no_text(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("empty.txt", "blank.txt"):
+        Path(file).write_text("" if file == "empty.txt" else " \n\n", "utf-8")
+    assert run("train", "--vocab-size", *options, "--out", "out", "empty.txt") == 2
+    assert "no text to learn from in empty.txt, apart from what is held out" in capsys.readouterr().err
+    assert run("train", "--vocab-size", *options, "--out", "out", "empty.txt", "blank.txt") == 2
+    assert "no text to learn from in empty.txt and the others" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
 def test_train_stops_at_bytes_that_are_not_utf8_unless_told_to_replace_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -113,7 +113,7 @@ def test_what_is_said_of_a_file_needs_the_file(capsys: pytest.CaptureFixture[str
 
 
 def test_an_added_token_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made = tokenizers.Tokenizer.from_str(train_bpe([], vocab_size=259).backend.to_str())
+    made = tokenizers.Tokenizer.from_str(train_bpe(["a"], vocab_size=259).backend.to_str())
     made.add_tokens(["<think>"])
     Tokenizer(made.to_str()).save(tmp_path)
     assert run("<think>a", "--tokenizer", str(tmp_path)) == 0

@@ -19,7 +19,7 @@ from malmoi.data.sources import SourceConfig, iterate_texts, read_documents
 from malmoi.testing.tokenizer import ByteTokenizer
 from malmoi.text.training import train_bpe_for_encoders
 
-TOKENIZER = train_bpe_for_encoders([], vocab_size=260)  # [PAD] [CLS] [SEP] [MASK], then a token a byte
+TOKENIZER = train_bpe_for_encoders(["a"], vocab_size=260)  # [PAD] [CLS] [SEP] [MASK], then a token a byte
 CLS, SEP, MASK = 1, 2, 3
 IS_SPECIAL = torch.arange(260) < 4
 

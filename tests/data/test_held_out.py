@@ -55,7 +55,7 @@ def test_bytes_of_an_epoch_of_targets_are_the_bytes_of_the_files_text(write_rows
 
 
 def test_letters_of_a_syllable_count_as_the_bytes_of_the_syllable(write_rows) -> None:
-    tokenizer = train_jamo([], vocab_size=473)
+    tokenizer = train_jamo(["a"], vocab_size=473)
     texts = ["말모이 ㅋㅋ 🎈", "각하", "café", "ᄒᆞᆫ글"]
     source = SourceConfig(path=write_rows(texts), holdout_permille=0)
     options = {"tokens_per_batch": 100, "context_length": 100, "num_epochs": 1}

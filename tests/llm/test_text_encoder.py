@@ -37,7 +37,7 @@ MakeDirectory = Callable[..., Path]
 def make_directory(tmp_path: Path) -> MakeDirectory:
     def make(config: BertConfig) -> Path:
         save_model(initialise(build_model(config), seed=0, std=0.3), tmp_path)
-        train_bpe_for_encoders([], vocab_size=260).save(tmp_path)
+        train_bpe_for_encoders(["a"], vocab_size=260).save(tmp_path)
         return tmp_path
 
     return make

@@ -32,7 +32,7 @@ def encoder(**changes: Any) -> TextEncoder:
         **changes,
     )
     model = require_kind(build_model(config), Encoder, for_what="a test")
-    return TextEncoder(initialise(model, seed=0, std=0.3), train_bpe_for_encoders([], vocab_size=260))
+    return TextEncoder(initialise(model, seed=0, std=0.3), train_bpe_for_encoders(["a"], vocab_size=260))
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from malmoi.text.vocabulary.expand import expand
 from malmoi.text.vocabulary.shrink import shrink
 from malmoi.text.vocabulary.superwords import add_superwords
 
-FRAMED = train_bpe_for_encoders([], vocab_size=260)
+FRAMED = train_bpe_for_encoders(["a"], vocab_size=260)
 Imported = tuple[Tokenizer, tokenizers.Tokenizer]
 
 # Pieces from which an attacker or an unlucky user may build a text.

@@ -35,7 +35,7 @@ from .conftest import write_rows
 
 MakeRun = Callable[..., RunConfig]
 # <pad> </s> <mask>, 100 holes, then a token a byte
-TOKENIZER = train_bpe_for_text_to_text([], vocab_size=103 + 256)
+TOKENIZER = train_bpe_for_text_to_text(["a"], vocab_size=103 + 256)
 PAD, END, MASK, HOLE = 0, 1, 2, 3
 OBJECTIVES = {"span-corruption": SpanCorruption(share=0.3), "text-infilling": TextInfilling()}
 
@@ -231,7 +231,7 @@ def test_a_tokenizer_of_a_decoder_is_refused_before_the_first_step(
 
 
 def test_a_tokenizer_of_an_encoder_has_what_infilling_needs_and_no_sentinels() -> None:
-    encoders = train_bpe_for_encoders([], vocab_size=260)
+    encoders = train_bpe_for_encoders(["a"], vocab_size=260)
     with pytest.raises(ConfigError, match="has no <extra_id_0>, the first of the numbered tokens"):
         SpanCorruption().encoder(encoders, None)
     assert TextInfilling().encoder(encoders, None).separator_id == encoders.token_id("[SEP]")
@@ -245,7 +245,9 @@ def test_positions_have_to_reach_for_a_text_and_what_frames_it(make_text_run: Ma
     ):
         train(run)
     train(replace(run, context_length=63))
-    assert TextInfilling().num_added(train_bpe_for_encoders([], vocab_size=260)) == 2  # it opens a text, too
+    assert (
+        TextInfilling().num_added(train_bpe_for_encoders(["a"], vocab_size=260)) == 2
+    )  # it opens a text, too
 
 
 def test_a_text_with_more_holes_than_sentinels_is_refused() -> None:

@@ -43,7 +43,7 @@ SENTENCES = [{"s1": f"{n}번", "s2": f"{n if n % 2 else n + 50}번", "score": 5.
 @pytest.fixture
 def make_encoder_run(tmp_path: Path) -> MakeRun:
     """Makes a run of eight steps over gaps in reviews; keywords change its settings."""
-    train_bpe_for_encoders([], vocab_size=260).save(tmp_path / "tokenizer")
+    train_bpe_for_encoders(["a"], vocab_size=260).save(tmp_path / "tokenizer")
     run = RunConfig(
         out=str(tmp_path / "out"),
         start=FromScratch(depth=1, max_positions=64),

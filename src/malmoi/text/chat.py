@@ -56,7 +56,7 @@ class ChatTemplate:
         TemplateError: a template is not valid Jinja, or none is named "default".
 
     >>> from malmoi.text.training import train_bpe
-    >>> tokenizer = train_bpe([], vocab_size=259)
+    >>> tokenizer = train_bpe(["안녕"], vocab_size=259)
     >>> hello = [{"role": "user", "content": "안녕"}, {"role": "assistant", "content": "네<|im_end|>"}]
     >>> rendered = ChatTemplate.default().render(hello, tokenizer)
     >>> rendered.text

@@ -25,7 +25,7 @@ class GuardedEncoder:
     """Encodes as `backend` does, except for the added tokens in `control` where the text is not to be trusted.
 
     >>> from malmoi.text.training import train_bpe
-    >>> guarded = GuardedEncoder(train_bpe([], vocab_size=259).backend, control=frozenset({"<|im_end|>"}))
+    >>> guarded = GuardedEncoder(train_bpe(["안녕"], vocab_size=259).backend, control=frozenset({"<|im_end|>"}))
     >>> guarded.encode("a<|im_end|>")
     ([67, 2], [(0, 1), (1, 11)])
     >>> len(guarded.encode("a<|im_end|>", untrusted=[(0, 3)])[0])     # eleven bytes of plain text

@@ -169,8 +169,8 @@ def test_no_special_token_can_be_typed(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     "texts",
-    [[], [""], [" "], ["\0"], ["a"], ["한 줄"]],
-    ids=["no text at all", "an empty text", "a space", "a NUL", "a letter", "one line"],
+    [["\0"], ["a"], ["", "a"], ["한 줄"]],
+    ids=["a NUL", "a letter", "an empty text first", "one line"],
 )
 def test_too_little_text_is_refused_with_the_size_that_it_supports(name: str, texts: list[str]) -> None:
     with pytest.raises(TokenizerError, match=r"Use \d+ or (fewer|more)"):
@@ -178,12 +178,24 @@ def test_too_little_text_is_refused_with_the_size_that_it_supports(name: str, te
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_vocabulary_reaches_the_size_that_the_error_names(name: str) -> None:
+@pytest.mark.parametrize(
+    "texts", [[], [""], [" ", "\n"]], ids=["no text at all", "an empty text", "white space"]
+)
+def test_a_corpus_without_text_is_refused_whatever_the_size(name: str, texts: list[str]) -> None:
+    """Also at the size for which there is nothing to learn: bytes, ASCII and control tokens."""
+    for vocab_size in (192, 195, 259, 355, 356, 473, 5_000):
+        with pytest.raises(TokenizerError, match="no text to learn from in the corpus|has no room"):
+            ALGORITHMS[name].train(texts, vocab_size=vocab_size)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("texts", [TEXTS, ["나"], ["", "a"]], ids=["a corpus", "a syllable", "a letter"])
+def test_the_vocabulary_reaches_the_size_that_the_error_names(name: str, texts: list[str]) -> None:
     train = ALGORITHMS[name].train
     with pytest.raises(TokenizerError, match="more text") as caught:
-        train(TEXTS, vocab_size=50_000)
+        train(texts, vocab_size=50_000)
     largest = int(str(caught.value).split("Use ")[1].split()[0])
-    assert train(TEXTS, vocab_size=largest).vocab_size == largest
+    assert train(texts, vocab_size=largest).vocab_size == largest
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -95,11 +95,6 @@ def test_what_cannot_be_trained_is_refused(arguments: dict[str, object], message
         train_bpe(TEXTS, **arguments)  # type: ignore[arg-type]
 
 
-def test_no_text_at_all_is_refused() -> None:
-    with pytest.raises(TokenizerError, match="only 0 pairs"):
-        train_bpe([], vocab_size=300)
-
-
 def test_the_vocabulary_reaches_the_size_that_the_error_names() -> None:
     with pytest.raises(TokenizerError) as caught:
         train_bpe(TEXTS, vocab_size=5_000)

@@ -71,6 +71,7 @@ def train(
     """
     from malmoi.data.sources import SourceConfig, iterate_texts
     from malmoi.text import training
+    from malmoi.text.training.room import with_text
 
     learn = _trainer(algorithm, byte_level, pattern)
     sources = [
@@ -82,9 +83,10 @@ def train(
         "encoder": (training.ENCODER_TOKENS, training.frame_for_encoders),
         "text-to-text": (training.TEXT_TO_TEXT_TOKENS, training.frame_for_text_to_text),
     }[kind]
+    named = f"{files[0]}{' and the others' if files[1:] else ''}, apart from what is held out"
     with ctrl_c_at_once():
         learned = learn(
-            iterate_texts(sources),
+            with_text(iterate_texts(sources), corpus=named),
             vocab_size=vocab_size,
             special_tokens=special_tokens,
             show_progress=sys.stderr.isatty(),

@@ -17,7 +17,7 @@ from malmoi.text.pretokenize import KOREAN_PATTERN, split_to_bytes
 from malmoi.text.tokenizer import Tokenizer
 from malmoi.text.training.assemble import BYTE_TOKENS, assemble, bytes_and_characters
 from malmoi.text.training.corpus import common_characters
-from malmoi.text.training.room import check_reached, check_room
+from malmoi.text.training.room import check_reached, check_room, with_text
 from malmoi.text.training.special import SPECIAL_TOKENS
 
 
@@ -38,8 +38,8 @@ def train_bpe(
     standard error.
 
     Raises:
-        TokenizerError: `vocab_size` has no room for the special tokens and the bytes, or `texts` has fewer
-            pairs to merge than `vocab_size` asks for, or a special token is empty or named twice.
+        TokenizerError: `vocab_size` has no room for the special tokens and the bytes, or `texts` has no text, or
+            fewer pairs to merge than `vocab_size` asks for, or a special token is empty or named twice.
 
     >>> tokenizer = train_bpe(["나는 학교에 간다. 너는 학교에 온다."] * 3, vocab_size=280)
     >>> tokenizer.decode(tokenizer.encode("학교에 간다"))
@@ -55,7 +55,7 @@ def train_bpe(
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=show_progress,
     )
-    trained.train_from_iterator(texts, trainer)
+    trained.train_from_iterator(with_text(texts), trainer)
     check_reached(trained.get_vocab_size(), vocab_size, num_fixed, "pairs to merge")
     return assemble(
         trained.model,
@@ -85,7 +85,7 @@ def train_character_bpe(
     pre_tokenizer = pre_tokenizers.Split(Regex(KOREAN_PATTERN), behavior="isolated")
     trained = tokenizers.Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizer
-    with common_characters(texts, show_progress=show_progress) as (characters, common_texts):
+    with common_characters(with_text(texts), show_progress=show_progress) as (characters, common_texts):
         num_others = len({*BYTE_TOKENS, *characters}.difference(special_tokens))
         num_fixed = check_room(
             vocab_size, special_tokens, num_others, f"256 bytes and {num_others - 256} characters"

@@ -39,7 +39,7 @@ def train_jamo(
     Raises:
         TokenizerError: as `train_bpe` does: the vocabulary has no room, or the texts have too few characters for it.
 
-    >>> tokenizer = train_jamo([], vocab_size=473)
+    >>> tokenizer = train_jamo(["한글"], vocab_size=473)
     >>> len(tokenizer.encode("한글")), tokenizer.decode(tokenizer.encode("한글"))
     (6, '한글')
     """

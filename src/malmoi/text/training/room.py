@@ -1,12 +1,32 @@
-"""Is the vocabulary that was asked for possible? Every algorithm asks before it trains, and again after.
+"""Is there text, and is the vocabulary that was asked for possible? Every algorithm asks before it trains, and after.
 
 A vocabulary is never filled up with something else, and never smaller than it was asked to be without a word.
 Read next: corpus.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from malmoi.core.errors import TokenizerError
+
+Text = TypeVar("Text", bound=Sequence[str])  # whole, or in parts
+
+
+def with_text(texts: Iterable[Text], *, corpus: str = "the corpus") -> Iterator[Text]:
+    """Give the texts as they come, and refuse a corpus that had none: nothing can be learned of it.
+
+    >>> list(with_text(["", "나는"]))
+    ['', '나는']
+
+    Raises:
+        TokenizerError: behind the last one, if all were empty or white space. It calls them `corpus`.
+    """
+    has_text = False
+    for text in texts:
+        has_text = has_text or any(map(str.strip, text))
+        yield text
+    if not has_text:
+        raise TokenizerError(f"there is no text to learn from in {corpus}. Give more.")
 
 
 def check_room(vocab_size: int, special_tokens: Sequence[str], num_others: int, others: str) -> int:

@@ -8,7 +8,6 @@ same in plain Python), bpe.py, which shares the cuts between words.
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 
 import tokenizers
 from tokenizers import Regex, models, pre_tokenizers, trainers
@@ -17,7 +16,7 @@ from malmoi.text.pretokenize import KOREAN_PATTERN
 from malmoi.text.tokenizer import Tokenizer
 from malmoi.text.training.assemble import BYTE_TOKENS, assemble, bytes_and_characters
 from malmoi.text.training.corpus import common_characters
-from malmoi.text.training.room import check_reached, check_room
+from malmoi.text.training.room import check_reached, check_room, with_text
 from malmoi.text.training.special import SPECIAL_TOKENS
 
 UNKNOWN = "<unk>"
@@ -52,7 +51,7 @@ def train_unigram(
     pre_tokenizer = pre_tokenizers.Split(Regex(KOREAN_PATTERN), behavior="isolated")
     trained = tokenizers.Tokenizer(models.Unigram())
     trained.pre_tokenizer = pre_tokenizer
-    with common_characters(texts, show_progress=show_progress) as (characters, common_texts):
+    with common_characters(with_text(texts), show_progress=show_progress) as (characters, common_texts):
         num_others = 256 + len(characters)
         num_fixed = check_room(vocab_size, control, num_others, f"256 bytes and {len(characters)} characters")
         trainer = trainers.UnigramTrainer(
@@ -60,9 +59,7 @@ def train_unigram(
             initial_alphabet=characters,
             show_progress=show_progress,
         )
-        first = next(filter(None, common_texts), None)
-        check_reached(num_fixed if first is None else vocab_size, vocab_size, num_fixed, "pieces")
-        trained.train_from_iterator(chain([first], common_texts), trainer)
+        trained.train_from_iterator(common_texts, trainer)
     pieces = [(piece, score) for piece, score in _pieces(trained) if piece not in control]
     check_reached(len(control) + 256 + len(pieces), vocab_size, num_fixed, "pieces longer than a character")
     vocab = [*((token, 0.0) for token in (*control, *BYTE_TOKENS)), *pieces]

@@ -12,7 +12,7 @@ from tokenizers import models, pre_tokenizers
 from malmoi.text.tokenizer import Tokenizer
 from malmoi.text.training.assemble import assemble
 from malmoi.text.training.corpus import by_frequency, count_words, read
-from malmoi.text.training.room import check_reached, check_room
+from malmoi.text.training.room import check_reached, check_room, with_text
 from malmoi.text.training.special import SPECIAL_TOKENS
 
 UNKNOWN = "<unk>"
@@ -39,7 +39,7 @@ def train_words(
     """
     control = [*special_tokens, UNKNOWN]
     num_fixed = check_room(vocab_size, control, 1, "a word")
-    counts = count_words(read(texts, show_progress=show_progress))
+    counts = count_words(read(with_text(texts), show_progress=show_progress))
     words = [word for word in by_frequency(counts) if word not in control]
     check_reached(len(control) + len(words), vocab_size, num_fixed - 1, "different words")
     vocab = [*control, *words][:vocab_size]

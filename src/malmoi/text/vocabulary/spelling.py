@@ -61,7 +61,7 @@ class CharacterSpelling(Spelling):
     """Of SentencePiece, and whatever else spells characters.
 
     >>> from malmoi.text.training import train_characters
-    >>> spelling = CharacterSpelling(train_characters([], vocab_size=355), unknown=None)
+    >>> spelling = CharacterSpelling(train_characters(["to be"], vocab_size=355), unknown=None)
     >>> list(spelling.words("to be ▁")), list(spelling.tokens(" b"))
     (['to', ' be', ' ▁'], [(' ', b' '), ('b', b'b')])
     """
