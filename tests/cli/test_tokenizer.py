@@ -119,6 +119,7 @@ def test_special_strings_are_special_only_when_asked(saved: str, capsys: pytest.
         (("train", "--vocab-size", "300", "--out", "out", "nowhere.txt"), "nowhere.txt"),
         (("train", "--vocab-size", "300", "--out", "out", "cp949.txt"), "not UTF-8"),
         (("train", "--vocab-size", "9", "--out", "out", "cp949.txt"), "vocab_size=9"),
+        (("train", "--vocab-size", "99999999999", "--out", "out", "cp949.txt"), "Use 16777216 or fewer"),
         (("train", "--vocab-size", "300", "--out", "cp949.txt", "cp949.txt"), "is a file"),
         (("train", "--vocab-size", "300", "--out", "out"), "FILE"),
     ],

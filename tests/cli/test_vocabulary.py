@@ -255,6 +255,7 @@ def test_shrink_takes_tokens_alone_or_with_the_models_rows(
         (("--until", "twice"), "'twice' is not a factor. Write 1.25x"),
         (("--until", "99x"), "Use a smaller factor, or more text"),
         (("--add", "5000"), "or fewer, or more text"),
+        (("--add", "99999999999"), "or fewer, or more text"),
     ],
 )
 def test_what_cannot_be_done_is_said_and_nothing_is_written(

@@ -238,6 +238,7 @@ def changed(base: Tokenizer, **model: Any) -> Tokenizer:
         (ByteTokenizer(), ["only English"], 5, "no Hangul to learn from"),
         (ByteTokenizer(), ["한국어"], 5, r"only 0 pairs that occur twice. Give more text"),
         (ByteTokenizer(), ["한국어"] * 2, 50, r"only 8 pairs that occur twice. Use 8 or fewer"),
+        (ByteTokenizer(), ["한국어"] * 2, 10**11, r"only 8 pairs that occur twice. Use 8 or fewer"),
         (wordlevel(), TEXTS, 5, "a WordLevel vocabulary has no merges to continue"),
         (changed(ByteTokenizer(), dropout=0.1), TEXTS, 5, "cannot be continued: its model has dropout=0.1"),
     ],

@@ -58,6 +58,17 @@ def test_the_library_loads_it_with_the_same_ids(superwords: Tokenizer, tmp_path:
     assert theirs.encode(TEXTS[0]).ids == superwords.encode(TEXTS[0])
 
 
+def test_more_than_the_corpus_has_is_refused_with_what_it_has(words: Tokenizer) -> None:
+    for num_added in (5_000, 10**11):
+        with pytest.raises(
+            TokenizerError, match=r"only \d+ pairs that occur twice. Use \d+ or fewer"
+        ) as caught:
+            add_superwords(words, TEXTS, num_added=num_added)
+        largest = int(str(caught.value).split("Use ")[1].split()[0])
+        superwords = add_superwords(words, TEXTS, num_added=largest)
+        assert superwords.vocab_size == words.vocab_size + largest
+
+
 def test_a_tokenizer_with_other_cuts_or_with_superwords_is_refused(superwords: Tokenizer) -> None:
     other = json.loads(superwords.backend.to_str()) | {"pre_tokenizer": None}
     for base in (ByteTokenizer(), Tokenizer(json.dumps(other)), superwords):

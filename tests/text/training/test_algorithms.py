@@ -205,6 +205,13 @@ def test_a_size_without_room_is_refused_with_one_that_has(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("vocab_size", [2**24 + 1, 10**9, 10**11, 10**30])
+def test_a_size_that_no_memory_holds_is_refused_before_it_is_reserved(name: str, vocab_size: int) -> None:
+    with pytest.raises(TokenizerError, match=f"vocab_size={vocab_size} is too large. Use 16777216 or fewer"):
+        ALGORITHMS[name].train(TEXTS, vocab_size=vocab_size)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_texts_are_read_once_and_one_by_one(name: str) -> None:
     alive = most = 0
 

@@ -11,6 +11,10 @@ from malmoi.core.errors import TokenizerError
 
 Text = TypeVar("Text", bound=Sequence[str])  # whole, or in parts
 
+MAX_VOCAB_SIZE = 2**24
+"""The most tokens that may be asked for. The library reserves memory for all of them before it learns the first: for so
+many 1.5 GiB. If there is not enough, it ends the process."""
+
 
 def with_text(texts: Iterable[Text], *, corpus: str = "the corpus") -> Iterator[Text]:
     """Give the texts as they come, and refuse a corpus that had none: nothing can be learned of it.
@@ -38,7 +42,8 @@ def check_room(vocab_size: int, special_tokens: Sequence[str], num_others: int, 
     257
 
     Raises:
-        TokenizerError: there is no room, or a special token is empty or named twice.
+        TokenizerError: there is no room, or more than `MAX_VOCAB_SIZE` tokens are asked for, or a special token is
+            empty or named twice.
     """
     if len(set(special_tokens)) < len(special_tokens) or "" in special_tokens:
         raise TokenizerError(
@@ -50,6 +55,8 @@ def check_room(vocab_size: int, special_tokens: Sequence[str], num_others: int, 
             f"vocab_size={vocab_size} has no room for {len(special_tokens)} special tokens and {others}. "
             f"Use {num_fixed} or more."
         )
+    if vocab_size > MAX_VOCAB_SIZE:
+        raise TokenizerError(f"vocab_size={vocab_size} is too large. Use {MAX_VOCAB_SIZE} or fewer.")
     return num_fixed
 
 

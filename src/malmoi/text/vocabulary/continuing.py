@@ -76,8 +76,10 @@ class Continuation:
 
     def learn(self, num_pieces: int, *, show_progress: bool = False) -> list[Piece]:
         """Return what to join, in order, of at most `num_pieces`: pairs that occur twice. Always the same."""
+        # Each makes a word shorter. The library reserves memory for as many as it is asked for.
+        most = sum(len(word) - 1 for word in self._words)
         trainer = trainers.BpeTrainer(
-            vocab_size=self._num_halves + self._num_whole + num_pieces,
+            vocab_size=self._num_halves + self._num_whole + min(num_pieces, most),
             min_frequency=2,
             show_progress=show_progress,
         )
