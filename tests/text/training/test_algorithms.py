@@ -283,7 +283,7 @@ def test_a_part_of_a_text_ends_what_is_learned() -> None:
     """The morphemes of 학교에 are learned apart, and the file is that of any BPE."""
     texts = ["학교에 학교에 학교에"] * 9
     whole = training.train_bpe(texts, vocab_size=264, special_tokens=())
-    apart = training.train_bpe(in_morphemes(texts), vocab_size=264, special_tokens=())
+    apart = training.train_bpe(texts, split=in_morphemes, vocab_size=264, special_tokens=())
     learned = [
         [made.token_bytes(i).decode("utf-8", "replace") for i in range(256, 264)] for made in (whole, apart)
     ]

@@ -14,7 +14,7 @@ from tokenizers import models, normalizers
 from malmoi.text.tokenizer import Tokenizer
 from malmoi.text.training.assemble import BYTE_TOKENS, assemble, bytes_and_characters
 from malmoi.text.training.corpus import ASCII, by_frequency, read
-from malmoi.text.training.room import check_reached, check_room, with_text
+from malmoi.text.training.room import check_reached, check_room
 from malmoi.text.training.special import SPECIAL_TOKENS
 
 
@@ -68,7 +68,7 @@ def train_units(
         f"256 bytes and {len(always)} characters",
     )
     counts: Counter[str] = Counter()
-    for text in read(with_text(texts), show_progress=show_progress):
+    for text in read(texts, show_progress=show_progress):
         counts.update(unicodedata.normalize(form, text))
     units = [*fixed, *(unit for unit in by_frequency(counts) if unit not in {*always, *special_tokens})]
     check_reached(len(units), vocab_size, num_fixed, "other characters")

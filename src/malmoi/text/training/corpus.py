@@ -1,9 +1,10 @@
-"""What an algorithm has to know of all texts before it begins: which characters they use, which words.
+"""What an algorithm has to know of all texts before it begins: which words they use, which characters.
 
     texts, read once, one at a time -> counts | the texts again, from a temporary file, without what is too rare
 
-Some algorithms give every character of the corpus a token of its own, and a large corpus has thousands that occur a
-few times: they are counted first. Read next: bpe.py and unigram.py, which learn from `common_characters`.
+A trainer of the library keeps every different word, and a large corpus has ever more of them: the rare ones are left
+out, so that memory has a bound. Some algorithms give every character of the corpus a token of its own, and thousands
+occur a few times: those are left out too. Read next: bpe.py, which learns from `common_words`, or from both.
 """
 
 import json
@@ -12,8 +13,12 @@ import sys
 import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import groupby, islice
+
+from malmoi.core.errors import TokenizerError
+from malmoi.text.training.room import with_text
 
 COVERAGE = 0.9995
 """The share of all characters whose own tokens a vocabulary has, as in SentencePiece for Korean; the rest are bytes."""
@@ -21,14 +26,21 @@ COVERAGE = 0.9995
 ASCII = ("\n", *map(chr, range(0x20, 0x7F)))
 """The line end and printable ASCII: in every alphabet, however rare they are in the corpus."""
 
-MAX_WORDS = 2**22
-"""So many different words are counted at a time; then the rarer half is forgotten."""
+MAX_CHARACTERS = 2**24
+"""So many characters do the different words have together; of more words the rarer half is forgotten.
+
+A trainer's memory grows with them: docs/tokenizers.md has what was measured. They are some 3 million Korean eojeols.
+"""
 
 
 def read(texts: Iterable[str], *, show_progress: bool) -> Iterator[str]:
-    """Give the texts in NFC, one at a time, with a count of them on standard error if wished."""
+    """Give the texts in NFC, one at a time, with a count of them on standard error if wished.
+
+    Raises:
+        TokenizerError: behind the last one, if there was no text in any.
+    """
     number = 0
-    for number, text in enumerate(texts, start=1):
+    for number, text in enumerate(with_text(texts), start=1):
         if show_progress and number % 1000 == 0:
             print(f"\r{number:,} texts read", end="", file=sys.stderr, flush=True)
         yield unicodedata.normalize("NFC", text)
@@ -45,45 +57,87 @@ def by_frequency(counts: Counter[str]) -> list[str]:
     return sorted(counts, key=lambda counted: (-counts[counted], counted))
 
 
-def count_words(texts: Iterable[str]) -> Counter[str]:
-    """Count what stands between spaces, in bounded memory (after Manku and Motwani 2002, "lossy counting").
+class CommonWords:
+    """How often what stands between spaces occurs, in bounded memory (after Manku and Motwani 2002, "lossy counting").
 
-    Whenever there are `MAX_WORDS` different ones, those at or below the median are forgotten. A word among the common
-    ones is counted exactly unless it was rare at that moment.
+    Whenever the different words have more than `MAX_CHARACTERS` together, the rarer half of them is forgotten, of
+    equals those that came first. A word that is among the more frequent half each time is counted exactly.
 
-    >>> count_words(["나는 간다", "나는 온다"])["나는"]
-    2
+    >>> words = CommonWords()
+    >>> words.add("나는 간다")
+    >>> words.add("나는 온다")
+    >>> words.counts["나는"], words.are_all
+    (2, True)
     """
-    counts: Counter[str] = Counter()
-    for text in texts:
-        counts.update(text.split())
-        if len(counts) > MAX_WORDS:
-            median = sorted(counts.values())[len(counts) // 2]
-            counts = Counter({word: count for word, count in counts.items() if count > median})
-    return counts
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.are_all = True
+        """No word was forgotten."""
+        self._num_characters = 0
+
+    def add(self, text: str) -> None:
+        """Count the words of `text`."""
+        num_known = len(self.counts)
+        self.counts.update(text.split())
+        new = islice(reversed(self.counts), len(self.counts) - num_known)
+        self._num_characters += sum(map(len, new))
+        while self._num_characters > MAX_CHARACTERS:
+            self.are_all = False
+            for word in sorted(self.counts, key=self.counts.__getitem__)[: (len(self.counts) + 1) // 2]:
+                del self.counts[word]
+                self._num_characters -= len(word)
 
 
 @contextmanager
-def common_characters(
-    texts: Iterable[str], *, show_progress: bool
-) -> Iterator[tuple[list[str], Iterator[str]]]:
-    """Lend the characters that cover the texts, sorted, and the texts once more with a line end for every other one.
+def common_words(texts: Iterable[str]) -> Iterator[Iterator[str]]:
+    """Lend the texts once more: as they are if `CommonWords` holds all their words, else without the others.
 
-    The texts wait in a temporary file, which is as large as they are and gone with the block.
+    In that case a text comes as the stretches between those that were forgotten, so that what stood around one is not
+    learned as neighbours. The texts wait in a temporary file.
 
-        with common_characters(texts, show_progress=False) as (characters, common_texts):
+        with common_words(texts) as common_texts:
             ...
+
+    Raises:
+        TokenizerError: the temporary file cannot be written.
     """
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
-        counts: Counter[str] = Counter()
-        for text in read(texts, show_progress=show_progress):
-            counts.update(text)
-            file.write(json.dumps(text) + "\n")
-        file.seek(0)
+    words = CommonWords()
+    with _on_disk(_each_to(words.add, texts)) as again:
+        common_texts = again if words.are_all else _in_stretches(again, words.counts)
+        del words  # so that they are gone when `common_texts` ends: then a trainer needs the most memory
+        yield common_texts
+
+
+def _in_stretches(texts: Iterable[str], words: Container[str]) -> Iterator[str]:
+    for text in texts:
+        yield from stretches(text, words)
+
+
+def stretches(text: str, words: Container[str]) -> Iterator[str]:
+    """Cut out what is not among `words`, with the spaces before it, and give what is left.
+
+    >>> list(stretches("나는 오늘 학교에 걸어 간다", {"나는", "오늘", "간다"}))
+    ['나는 오늘', ' 간다']
+    """
+    for is_common, found in groupby(re.findall(r"\s*\S+", text), key=lambda word: word.lstrip() in words):
+        if is_common:
+            yield "".join(found)
+
+
+@contextmanager
+def common_characters(texts: Iterable[str]) -> Iterator[tuple[list[str], Iterator[str]]]:
+    """Lend the characters that cover the texts, sorted, and `common_words` with a line end for every other one.
+
+    with common_characters(texts) as (characters, common_texts):
+        ...
+    """
+    counts: Counter[str] = Counter()
+    with common_words(_each_to(counts.update, texts)) as common_texts:
         characters = sorted({*ASCII, *covering(counts)})
         rare = re.compile(f"[^{re.escape(''.join(characters))}]")
         # A line end begins a new piece, so what stood around a rare character is not learned as neighbours.
-        yield characters, (rare.sub("\n", json.loads(line)) for line in file)
+        yield characters, (rare.sub("\n", text) for text in common_texts)
 
 
 def covering(counts: Counter[str]) -> list[str]:
@@ -95,3 +149,40 @@ def covering(counts: Counter[str]) -> list[str]:
         covered += counts[character]
         chosen.append(character)
     return [character for character in chosen if character != "\0"]
+
+
+def _each_to(count: Callable[[str], None], texts: Iterable[str]) -> Iterator[str]:
+    """Give the texts, each counted on its way."""
+    for text in texts:
+        count(text)
+        yield text
+
+
+@contextmanager
+def _on_disk(texts: Iterable[str]) -> Iterator[Iterator[str]]:
+    """Read all texts, and lend them once more from a temporary file, which is as large as they are."""
+    with _writing():
+        file = tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogatepass")  # noqa: SIM115 (closed below)
+    try:
+        for text in texts:
+            line = json.dumps(text, ensure_ascii=False) + "\n"
+            with _writing():
+                file.write(line)
+        with _writing():
+            file.seek(0)
+        yield map(json.loads, file)
+    finally:
+        with suppress(OSError):  # what a full disk did not take is still to be written
+            file.close()
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Say where it was that the block could not write."""
+    try:
+        yield
+    except OSError as problem:
+        raise TokenizerError(
+            f"cannot write a temporary file in {tempfile.tempdir}: {problem.strerror or problem}. It gets as large as "
+            "the texts are: free space there, or name another directory with the environment variable TMPDIR."
+        ) from problem

@@ -31,10 +31,11 @@ def train_morpheme_bpe(
     Needs `malmoi[morphemes]`; raises as `train_bpe` does, and if kiwipiepy is not installed.
     """
     return train_bpe(
-        in_morphemes(texts),
+        texts,
         vocab_size=vocab_size,
         special_tokens=special_tokens,
         pattern=pattern,
+        split=in_morphemes,
         show_progress=show_progress,
     )
 

@@ -5,18 +5,15 @@ Read next: corpus.py.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
 
 from malmoi.core.errors import TokenizerError
-
-Text = TypeVar("Text", bound=Sequence[str])  # whole, or in parts
 
 MAX_VOCAB_SIZE = 2**24
 """The most tokens that may be asked for. The library reserves memory for all of them before it learns the first: for so
 many 1.5 GiB. If there is not enough, it ends the process."""
 
 
-def with_text(texts: Iterable[Text], *, corpus: str = "the corpus") -> Iterator[Text]:
+def with_text(texts: Iterable[str], *, corpus: str = "the corpus") -> Iterator[str]:
     """Give the texts as they come, and refuse a corpus that had none: nothing can be learned of it.
 
     >>> list(with_text(["", "나는"]))
@@ -27,7 +24,7 @@ def with_text(texts: Iterable[Text], *, corpus: str = "the corpus") -> Iterator[
     """
     has_text = False
     for text in texts:
-        has_text = has_text or any(map(str.strip, text))
+        has_text = has_text or not (text == "" or text.isspace())
         yield text
     if not has_text:
         raise TokenizerError(f"there is no text to learn from in {corpus}. Give more.")

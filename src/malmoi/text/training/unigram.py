@@ -15,8 +15,8 @@ from tokenizers import Regex, models, pre_tokenizers, trainers
 from malmoi.text.pretokenize import KOREAN_PATTERN
 from malmoi.text.tokenizer import Tokenizer
 from malmoi.text.training.assemble import BYTE_TOKENS, assemble, bytes_and_characters
-from malmoi.text.training.corpus import common_characters
-from malmoi.text.training.room import check_reached, check_room, with_text
+from malmoi.text.training.corpus import common_characters, read
+from malmoi.text.training.room import check_reached, check_room
 from malmoi.text.training.special import SPECIAL_TOKENS
 
 UNKNOWN = "<unk>"
@@ -51,7 +51,7 @@ def train_unigram(
     pre_tokenizer = pre_tokenizers.Split(Regex(KOREAN_PATTERN), behavior="isolated")
     trained = tokenizers.Tokenizer(models.Unigram())
     trained.pre_tokenizer = pre_tokenizer
-    with common_characters(with_text(texts), show_progress=show_progress) as (characters, common_texts):
+    with common_characters(read(texts, show_progress=show_progress)) as (characters, common_texts):
         num_others = 256 + len(characters)
         num_fixed = check_room(vocab_size, control, num_others, f"256 bytes and {len(characters)} characters")
         trainer = trainers.UnigramTrainer(

@@ -14,8 +14,8 @@ from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from malmoi.text.pretokenize import KOREAN_PATTERN
 from malmoi.text.tokenizer import Tokenizer
 from malmoi.text.training.assemble import assemble
-from malmoi.text.training.corpus import common_characters
-from malmoi.text.training.room import check_reached, check_room, with_text
+from malmoi.text.training.corpus import common_characters, read
+from malmoi.text.training.room import check_reached, check_room
 from malmoi.text.training.special import SPECIAL_TOKENS
 
 UNKNOWN = "[UNK]"
@@ -53,7 +53,7 @@ def train_wordpiece(
     trained.pre_tokenizer = pre_tokenizers.Sequence(
         [words, pre_tokenizers.Metaspace(replacement=_START, prepend_scheme="always", split=False)]
     )
-    with common_characters(with_text(texts), show_progress=show_progress) as (common, common_texts):
+    with common_characters(read(texts, show_progress=show_progress)) as (common, common_texts):
         characters = [character for character in common if not character.isspace() and character != _START]
         alphabet = [*characters, *(f"##{character}" for character in characters)]
         num_fixed = check_room(

@@ -11,8 +11,8 @@ from tokenizers import models, pre_tokenizers
 
 from malmoi.text.tokenizer import Tokenizer
 from malmoi.text.training.assemble import assemble
-from malmoi.text.training.corpus import by_frequency, count_words, read
-from malmoi.text.training.room import check_reached, check_room, with_text
+from malmoi.text.training.corpus import CommonWords, by_frequency, read
+from malmoi.text.training.room import check_reached, check_room
 from malmoi.text.training.special import SPECIAL_TOKENS
 
 UNKNOWN = "<unk>"
@@ -28,7 +28,7 @@ def train_words(
     """Make a vocabulary of the most frequent words of `texts`, which are read once and one by one.
 
     Ids: the special tokens, `<unk>`, then the words, the most frequent first. The text comes back with single spaces,
-    and an unknown word does not. Memory: `corpus.MAX_WORDS` different words.
+    and an unknown word does not. Memory: different words of `corpus.MAX_CHARACTERS`.
 
     Raises:
         TokenizerError: as `train_bpe` does: the vocabulary has no room, or the texts have too few words for it.
@@ -39,8 +39,10 @@ def train_words(
     """
     control = [*special_tokens, UNKNOWN]
     num_fixed = check_room(vocab_size, control, 1, "a word")
-    counts = count_words(read(with_text(texts), show_progress=show_progress))
-    words = [word for word in by_frequency(counts) if word not in control]
+    common = CommonWords()
+    for text in read(texts, show_progress=show_progress):
+        common.add(text)
+    words = [word for word in by_frequency(common.counts) if word not in control]
     check_reached(len(control) + len(words), vocab_size, num_fixed - 1, "different words")
     vocab = [*control, *words][:vocab_size]
     return assemble(
