@@ -27,9 +27,9 @@ ASCII = ("\n", *map(chr, range(0x20, 0x7F)))
 """The line end and printable ASCII: in every alphabet, however rare they are in the corpus."""
 
 MAX_CHARACTERS = 2**24
-"""So many characters do the different words have together; of more words the rarer half is forgotten.
+"""The different words that are counted and learned from have so many characters together at most: 3 million eojeols.
 
-A trainer's memory grows with them: docs/tokenizers.md has what was measured. They are some 3 million Korean eojeols.
+A trainer's memory grows with them, to about 4 GB for byte-level BPE (docs/tokenizers.md).
 """
 
 

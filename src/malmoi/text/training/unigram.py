@@ -37,8 +37,7 @@ def train_unigram(
     the pieces, the most likely first. *Our differences* from SentencePiece: words are cut by `KOREAN_PATTERN`, a space
     is a space, not `▁`, so every text comes back; scores are rounded, so that the same texts give the same file.
 
-    The library holds all different words and their suffix array in memory, and needs several times as long as for a
-    BPE: give it a sample.
+    The library needs several times as long as for a BPE: give it a sample.
 
     Raises:
         TokenizerError: as `train_bpe` does: the vocabulary has no room, or the texts have too few pieces for it.

@@ -28,7 +28,7 @@ def train_words(
     """Make a vocabulary of the most frequent words of `texts`, which are read once and one by one.
 
     Ids: the special tokens, `<unk>`, then the words, the most frequent first. The text comes back with single spaces,
-    and an unknown word does not. Memory: different words of `corpus.MAX_CHARACTERS`.
+    and an unknown word does not. Memory: different words with `corpus.MAX_CHARACTERS` together at most.
 
     Raises:
         TokenizerError: as `train_bpe` does: the vocabulary has no room, or the texts have too few words for it.
