@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 EXECUTABLE = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
+PATIENCE = 30.0
+"""Seconds in which what a test waits for has to come: many, as none that holds waits for them to pass."""
 SHIFT = 8
 """The bit of Shift among the modifiers of a key."""
 
@@ -38,7 +40,7 @@ class Tab:
 
     def __init__(self, browser: Any, url: str, *, language: str = "ko-KR", **options: Any) -> None:
         self.context = browser.new_context(locale=language, **options)
-        self.context.set_default_timeout(5000)
+        self.context.set_default_timeout(1000 * PATIENCE)
         self.page = self.context.new_page()
         self.errors: list[str] = []
         self.page.on("console", lambda said: said.type == "error" and self.errors.append(said.text))
@@ -48,11 +50,11 @@ class Tab:
         self._protocol = self.context.new_cdp_session(self.page)
 
     def until(self, expression: str, value: Any) -> None:
-        """Wait until the page evaluates `expression` to `value`. AssertionError: it does not within 5 seconds.
+        """Wait until the page evaluates `expression` to `value`. AssertionError: it does not within `PATIENCE`.
 
         Playwright's own `wait_for_function` evaluates in the page, where the Content-Security-Policy stops it.
         """
-        end = time.monotonic() + 5
+        end = time.monotonic() + PATIENCE
         while (found := self.page.evaluate(expression)) != value and time.monotonic() < end:
             self.page.wait_for_timeout(10)
         assert found == value

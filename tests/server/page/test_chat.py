@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .browser import Tab
+from .browser import PATIENCE, Tab
 from .reader import ANSWER, QUESTION, answered, ask, asked, until_shown
 from .stand_in import Refusal, StandIn, chunk
 
@@ -62,7 +62,7 @@ def test_stopping_ends_the_request_and_keeps_what_came(tab: Tab, server: StandIn
         tab.page.keyboard.press("Escape")
     assert answered(tab) == "여기까지"
     assert "여기서 멈췄습니다" in tab.page.inner_text(".message.assistant .status")
-    assert server.hung_up.wait(5)
+    assert server.hung_up.wait(PATIENCE)
 
 
 def test_a_question_waits_while_an_answer_is_under_way(tab: Tab, server: StandIn) -> None:
@@ -116,7 +116,7 @@ def test_a_request_that_went_wrong_is_ended_on_the_server_too(tab: Tab, server: 
     server.script = [["반쯤", {"error": {"message": "out of blocks"}}, threading.Event()]]
     ask(tab, "?")
     tab.page.wait_for_selector(".message [role=alert]")
-    assert server.hung_up.wait(5)
+    assert server.hung_up.wait(PATIENCE)
 
 
 def test_a_question_keeps_the_indentation_of_its_first_line_and_no_blank_lines(

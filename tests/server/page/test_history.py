@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .browser import Tab
+from .browser import PATIENCE, Tab
 from .reader import ANSWER, answered, ask, reload, until_count, until_shown
 from .stand_in import StandIn
 
@@ -132,7 +132,7 @@ def test_an_answer_that_is_under_way_does_not_bring_a_deleted_chat_back(tab: Tab
     until_shown(tab, "앞")
     tab.page.hover("#chats li")
     tab.page.click("#chats [aria-label^='대화 지우기']")
-    assert server.hung_up.wait(5)
+    assert server.hung_up.wait(PATIENCE)
     tab.page.wait_for_timeout(50)
     tab.page.reload()
     tab.page.wait_for_selector("#no-chats:visible")

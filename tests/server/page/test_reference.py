@@ -8,13 +8,15 @@ from tests.server.conftest import Serve
 
 from malmoi.testing.models import tiny_llm
 
+from .browser import PATIENCE
+
 
 class Reader:
     """The page at `url`, what it asked for, and what it logged as an error."""
 
     def __init__(self, browser: Any, url: str, **options: Any) -> None:
         self.context = browser.new_context(**options)
-        self.context.set_default_timeout(5000)
+        self.context.set_default_timeout(1000 * PATIENCE)
         self.page = self.context.new_page()
         self.asked: list[str] = []
         self.errors: list[str] = []
