@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, get_args
 
 import anthropic
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -287,7 +288,7 @@ def make(bad: Misbehaving) -> Make:
     def made(**changes: Any) -> Upstream:
         breaker = changes.pop("breaker", None)
         settings = UpstreamSettings(
-            **{"url": bad.url, "model": "theirs", "key": KEY, "timeout": 0.3, **changes}
+            **{"url": bad.url, "model": "theirs", "key": KEY, "connect_timeout": 30.0, "timeout": 30.0, **changes}
         )
         return Upstream("far", settings, first_pause=0.01, breaker=breaker)
 
@@ -430,7 +431,7 @@ def test_an_answer_that_is_none_is_an_error_that_says_why(
 
 
 def test_a_machine_that_is_silent_too_long_is_given_up(bad: Misbehaving, make: Make) -> None:
-    bad.script = [[event(content="말"), Silence(5.0)]]
+    bad.script = [[event(content="말"), Silence(60.0)]]
     upstream = make(timeout=0.2)
     assert error_of(upstream).status == 504
     assert upstream._measures.endings["failed"] == 1
@@ -791,6 +792,7 @@ def test_that_all_connections_are_in_use_is_no_failure_of_that_machine(
     async def run() -> None:
         async with aclosing(upstream.answer(HELLO, UNSAID)) as steps:
             await anext(steps)
+            upstream._client._client().timeout = httpx2.Timeout(30.0, pool=0.1)
             with pytest.raises(ServerError, match="in use") as caught:
                 await anext(upstream.answer(HELLO, UNSAID))
             assert caught.value.status == 503
