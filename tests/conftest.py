@@ -10,6 +10,7 @@ import sys
 
 import pytest
 from hypothesis import settings
+from hypothesis.internal.constants_ast import Constants
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test of the hub starts its own local one and unsets this
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -22,6 +23,8 @@ lasting = pytest.MonkeyPatch()
 # while Hypothesis holds that whoever changes the state of the global one is a strategy (HypothesisDeprecationWarning).
 checked_items = random.Random()
 lasting.setattr("beartype._check.code.codemain.getrandbits", checked_items.getrandbits)
+# Hypothesis draws now and then a constant of the modules that are imported. Which those are depends on what ran before.
+lasting.setattr("hypothesis.internal.conjecture.providers._get_local_constants", Constants)
 
 settings.register_profile("local", deadline=None)  # the first torch call of a process takes seconds
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
