@@ -287,9 +287,8 @@ Make = Callable[..., Upstream]
 def make(bad: Misbehaving) -> Make:
     def made(**changes: Any) -> Upstream:
         breaker = changes.pop("breaker", None)
-        settings = UpstreamSettings(
-            **{"url": bad.url, "model": "theirs", "key": KEY, "connect_timeout": 30.0, "timeout": 30.0, **changes}
-        )
+        patient: dict[str, Any] = {"connect_timeout": 30.0, "timeout": 30.0}
+        settings = UpstreamSettings(**{"url": bad.url, "model": "theirs", "key": KEY, **patient, **changes})
         return Upstream("far", settings, first_pause=0.01, breaker=breaker)
 
     return made
