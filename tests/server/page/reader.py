@@ -1,13 +1,16 @@
 """What a reader does on the page, and waits for: ask, see the answer, open the settings."""
 
+import json
 import math
 from typing import Any
 
 from .browser import Tab
-from .stand_in import StandIn
+from .stand_in import TIMINGS, StandIn
 
 QUESTION = "#question"
 ANSWER = ".message.assistant:last-child .body"
+KEPT = "import('/page/store.js').then(({ Store }) => new Store().all())"
+"""A promise of the chats that the browser keeps."""
 
 
 def ask(tab: Tab, text: str) -> None:
@@ -24,6 +27,21 @@ def answered(tab: Tab) -> str:
     tab.page.wait_for_selector(".message.assistant:last-child:not(.open)")
     text: str = tab.page.inner_text(ANSWER)
     return text
+
+
+def answered_and_kept(tab: Tab) -> str:
+    """The last answer's text, when it is whole and the browser keeps it so: what it took comes last."""
+    text = answered(tab)
+    until_kept(tab, content=text, timings=TIMINGS)
+    return text
+
+
+def until_kept(tab: Tab, **fields: Any) -> None:
+    """Wait until the browser keeps a message with these fields."""
+    is_there = f"""(chats) => chats.some(({{ messages }}) => Object.values(messages).some((message) =>
+        Object.entries({json.dumps(fields)}).every(([name, value]) =>
+            JSON.stringify(message[name]) === JSON.stringify(value))))"""
+    tab.until(f"{KEPT}.then({is_there})", True)
 
 
 def until_shown(tab: Tab, text: str, selector: str = ANSWER) -> None:

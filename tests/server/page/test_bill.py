@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from .browser import Tab
-from .reader import answered, ask, field, open_settings, reload, until_count
+from .reader import answered, answered_and_kept, ask, field, open_settings, reload, until_count
 from .stand_in import StandIn, chunk
 
 pytestmark = pytest.mark.slow
@@ -63,7 +63,7 @@ def test_a_price_that_nobody_said_can_be_typed_and_is_kept(tab: Tab, server: Sta
     server.final_usage = None
     server.script = [["네", used(1000, 500)]]
     ask(tab, "?")
-    answered(tab)
+    answered_and_kept(tab)
     assert tab.page.inner_text("#open-bill") == "이 대화 1,500토큰"
     tab.page.focus("#open-bill")
     tab.page.keyboard.press("Enter")

@@ -9,19 +9,32 @@ from typing import Any
 import pytest
 
 from .browser import PATIENCE, Tab
-from .reader import ANSWER, answered, ask, reload, until_count, until_shown
+from .reader import (
+    ANSWER,
+    KEPT,
+    answered,
+    answered_and_kept,
+    ask,
+    reload,
+    until_count,
+    until_kept,
+    until_shown,
+)
 from .stand_in import StandIn
 
 pytestmark = pytest.mark.slow
+
+DUE_MS = 1100
+"""So long after an answer was kept it is kept again, with what has come of it by then."""
 
 
 def test_chats_are_there_after_a_reload_and_are_found(tab: Tab, server: StandIn) -> None:
     server.script = [["서울입니다"], ["파도"]]
     ask(tab, "한국의 수도는?")
-    answered(tab)
+    answered_and_kept(tab)
     tab.page.click("#new-chat")
     ask(tab, "바다 소리")
-    answered(tab)
+    answered_and_kept(tab)
     tab.page.reload()
     titles = tab.page.locator("#chats .title span")
     tab.page.wait_for_selector("#chats li")
@@ -98,10 +111,8 @@ def test_chats_are_kept_after_the_browser_has_cleared_what_it_had(tab: Tab, serv
     })"""
     assert tab.page.evaluate(deleted) == "deleted"
     ask(tab, "다음")
-    answered(tab)
+    answered_and_kept(tab)
     assert tab.page.locator(".notice").count() == 0
-    tab.until("import('/page/store.js').then(({ Store }) => new Store().all()).then((all) => all.length)", 1)
-    tab.page.wait_for_timeout(100)
     reload(tab)
     tab.page.click("#chats .title")
     assert tab.page.inner_text(ANSWER) == "둘"
@@ -115,12 +126,11 @@ def test_two_answers_under_way_in_two_chats_are_both_kept(tab: Tab, server: Stan
     tab.page.click("#new-chat")
     ask(tab, "둘")
     until_shown(tab, "다")
-    tab.page.wait_for_timeout(1100)  # both are due
+    tab.page.wait_for_timeout(DUE_MS)
     first.set()
-    tab.page.wait_for_timeout(200)
+    until_kept(tab, content="가나")
     second.set()
-    until_shown(tab, "다라")
-    tab.page.wait_for_timeout(50)
+    until_kept(tab, content="다라")
     reload(tab)
     tab.page.click("#chats .title >> text=둘")
     assert tab.page.inner_text(ANSWER) == "다라"
@@ -133,16 +143,20 @@ def test_an_answer_that_is_under_way_does_not_bring_a_deleted_chat_back(tab: Tab
     tab.page.hover("#chats li")
     tab.page.click("#chats [aria-label^='대화 지우기']")
     assert server.hung_up.wait(PATIENCE)
-    tab.page.wait_for_timeout(50)
+    tab.until(f"{KEPT}.then((chats) => chats.length)", 0)
     tab.page.reload()
     tab.page.wait_for_selector("#no-chats:visible")
     assert tab.page.locator("#chats li").count() == 0
 
 
 def test_a_page_that_was_left_in_mid_answer_says_so_when_it_is_back(tab: Tab, server: StandIn) -> None:
-    server.script = [["앞", 1.1, "뒤", threading.Event()]]
+    rest = threading.Event()
+    server.script = [["앞", rest, "뒤", threading.Event()]]
     ask(tab, "물음")
-    until_shown(tab, "앞뒤")
+    until_shown(tab, "앞")
+    tab.page.wait_for_timeout(DUE_MS)
+    rest.set()
+    until_kept(tab, content="앞뒤")
     tab.page.reload()
     tab.page.click("#chats .title")
     assert tab.page.inner_text(ANSWER) == "앞뒤"
@@ -150,11 +164,14 @@ def test_a_page_that_was_left_in_mid_answer_says_so_when_it_is_back(tab: Tab, se
 
 
 def test_the_list_of_chats_keeps_the_focus_while_an_answer_is_kept(tab: Tab, server: StandIn) -> None:
-    server.script = [["가", 1.1, "나", threading.Event()]]
+    rest = threading.Event()
+    server.script = [["가", rest, "나", threading.Event()]]
     ask(tab, "물음")
     until_shown(tab, "가")
     tab.page.focus("#chats .title")
-    until_shown(tab, "가나")
+    tab.page.wait_for_timeout(DUE_MS)
+    rest.set()
+    until_kept(tab, content="가나")
     assert tab.page.evaluate("document.activeElement.className") == "title"
 
 
@@ -274,7 +291,7 @@ def test_a_deleted_chat_that_is_imported_again_is_kept_as_it_goes_on(
     tab.page.click("#chats .title")
     server.script = [["네"]]
     ask(tab, "물음")
-    answered(tab)
+    answered_and_kept(tab)
     reload(tab)
     tab.page.click("#chats .title")
     assert tab.page.locator(".message .body").all_inner_texts() == ["x", "물음", "네"]
@@ -289,7 +306,7 @@ def test_a_later_copy_of_the_chat_that_is_open_is_shown_and_gone_on_from(
     until_count(tab, ".message", 2)
     server.script = [["네"]]
     ask(tab, "물음")
-    answered(tab)
+    answered_and_kept(tab)
     reload(tab)
     tab.page.click("#chats .title")
     assert tab.page.locator(".message .body").all_inner_texts() == ["x", "더", "물음", "네"]

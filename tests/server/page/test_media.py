@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from .browser import Tab
-from .reader import answered, ask, reload, until_count, until_shown
+from .reader import answered, answered_and_kept, ask, reload, until_count, until_shown
 from .stand_in import StandIn
 
 pytestmark = pytest.mark.slow
@@ -144,7 +144,7 @@ def test_images_are_kept_exported_and_imported(
     give(one, "button", ("점.png", "image/png", DOT))
     until_count(one, "#attachments li", 1)
     ask(one, "?")
-    answered(one)
+    answered_and_kept(one)
     reload(one)
     one.page.click("#chats .title")
     one.until("document.querySelector('.message.user img')?.naturalWidth", 1)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from .browser import Tab
-from .reader import answered, ask, open_settings, reload
+from .reader import answered_and_kept, ask, open_settings, reload
 from .stand_in import StandIn, chunk
 
 pytestmark = pytest.mark.slow
@@ -72,7 +72,7 @@ def test_an_answer_of_auto_says_who_spoke_and_why(tab: Tab, server: StandIn) -> 
     spoken = {**chunk(content="네"), "model": "먼", "malmoi": {"asked": "auto", "why": "긴 질문"}}
     server.script = [[spoken], ["또"]]
     ask(tab, "?")
-    answered(tab)
+    answered_and_kept(tab)
     assert server.asked[0]["model"] == "auto"
     stats = tab.page.inner_text(".message.assistant .stats")
     assert stats.startswith("auto → 먼 · 까닭: 긴 질문 · ")

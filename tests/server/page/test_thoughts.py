@@ -6,13 +6,19 @@ from typing import Any
 import pytest
 
 from .browser import Tab
-from .reader import answered, ask, field, open_settings, reload, until_shown
+from .reader import answered, answered_and_kept, ask, field, open_settings, reload, until_kept, until_shown
 from .stand_in import StandIn, chunk
 
 pytestmark = pytest.mark.slow
 
 THOUGHT = ".message.assistant:last-child .thoughts"
 SUMMARY = f"{THOUGHT} summary"
+
+
+def until_it_counts(tab: Tab, seconds: int) -> None:
+    """Wait until the page says that the model has been thinking for so long, or for longer."""
+    said = f"document.querySelector({SUMMARY!r})?.innerText.match(/^생각하는 중… (\\d+)초$/)?.[1]"
+    tab.until(f"Number({said}) >= {seconds}", True)
 
 
 def thinking_model(server: StandIn, how: str) -> None:
@@ -26,7 +32,7 @@ def test_a_thought_streams_into_a_folded_block_that_says_how_long_it_takes(tab: 
         [chunk(reasoning_content="음, "), more, chunk(reasoning_content="**그래**."), rest, "답"]
     ]
     ask(tab, "?")
-    until_shown(tab, "생각하는 중… 1초", SUMMARY)
+    until_it_counts(tab, 1)
     assert not tab.page.locator(THOUGHT).evaluate("node => node.open")
     tab.page.click(SUMMARY)
     until_shown(tab, "음,", f"{THOUGHT} p")
@@ -42,19 +48,24 @@ def test_a_thought_streams_into_a_folded_block_that_says_how_long_it_takes(tab: 
 def test_a_thought_is_opened_with_the_keyboard_and_is_there_after_a_reload(tab: Tab, server: StandIn) -> None:
     server.script = [[chunk(reasoning_content="골똘히"), "답"]]
     ask(tab, "?")
-    answered(tab)
+    answered_and_kept(tab)
+    told = tab.page.inner_text(SUMMARY)
+    assert told.endswith("초 동안 생각함")
     tab.page.reload()
     tab.page.click("#chats .title")
-    assert tab.page.inner_text(SUMMARY) == "0초 동안 생각함"
+    assert tab.page.inner_text(SUMMARY) == told
     tab.page.focus(SUMMARY)
     tab.page.keyboard.press("Enter")
     until_shown(tab, "골똘히", f"{THOUGHT} p")
 
 
 def test_a_page_that_was_left_in_mid_thought_does_not_go_on_counting(tab: Tab, server: StandIn) -> None:
-    server.script = [[chunk(reasoning_content="음"), 1.1, chunk(reasoning_content="…"), threading.Event()]]
+    rest = threading.Event()
+    server.script = [[chunk(reasoning_content="음"), rest, chunk(reasoning_content="…"), threading.Event()]]
     ask(tab, "?")
-    until_shown(tab, "생각하는 중… 2초", SUMMARY)
+    until_it_counts(tab, 2)
+    rest.set()
+    until_kept(tab, reasoning="음…")
     tab.page.reload()
     tab.page.click("#chats .title")
     assert tab.page.inner_text(SUMMARY) == "생각"
