@@ -211,10 +211,21 @@ def test_an_answer_that_is_read_slowly_but_read_comes_whole(serve: Serve) -> Non
     assert lines[-2] == "data: [DONE]"
 
 
-def test_that_an_answer_was_read_late_does_not_cut_off_the_next() -> None:
-    """The alarm about what waits to be read belongs to one answer."""
+def test_that_an_answer_was_read_late_does_not_cut_off_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The alarm about what waits to be read belongs to one answer. The loop's clock is the test's."""
 
     async def run() -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        monkeypatch.setattr(loop, "time", lambda: now)
+
+        async def pass_by(seconds: float) -> None:
+            """So much later, and with all done that is due by then."""
+            nonlocal now
+            now += seconds
+            for _ in range(20):
+                await asyncio.sleep(0)
+
         is_there = asyncio.Event()
         is_free = asyncio.Event()
 
@@ -234,13 +245,14 @@ def test_that_an_answer_was_read_late_does_not_cut_off_the_next() -> None:
         connection.connection_made(transport)
         for path in (b"/first", b"/second"):
             connection.data_received(b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            await asyncio.sleep(0.02)
-        await is_there.wait()
-        await asyncio.sleep(0.3)
+            await pass_by(0.02)
+        assert is_there.is_set()
+        await pass_by(0.3)
         assert not transport.is_aborted
         is_free.set()
-        await asyncio.sleep(0.02)
-        await asyncio.sleep(0.3)
+        await pass_by(0.02)
+        assert not transport.is_aborted
+        await pass_by(0.3)
         assert transport.is_aborted, "this one is still not read"
         connection.connection_lost(None)
 
