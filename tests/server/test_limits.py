@@ -195,11 +195,11 @@ def test_a_byte_now_and_then_does_not_hold_a_place(serve: Serve) -> None:
 def test_a_large_body_at_a_fair_pace_is_waited_for_longer_than_a_pause(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "MIN_BYTES_PER_SECOND", 10_000)
+    monkeypatch.setattr(limits, "MIN_BYTES_PER_SECOND", 500)
     served = serve(tiny_llm(), max_pause=0.5)
     body = json.dumps({"messages": HELLO, "max_tokens": 1}).encode().ljust(20_000)
     with served.send(CHAT, body[:10_000], Content_Length=str(len(body))) as connection:
-        time.sleep(0.8)  # longer than a pause, and shorter than what 10,000 bytes allow besides
+        time.sleep(0.8)  # longer than a pause, and much shorter than the 20 s that 10,000 bytes allow besides
         connection.sendall(body[10_000:])
         assert connection.recv(12) == b"HTTP/1.1 200"
 
