@@ -24,7 +24,7 @@ from malmoi.core.errors import MediaError
 from malmoi.llm.async_llm import MAX_FETCHING
 from malmoi.llm.media import MAX_FETCHED, MAX_FILES, MediaPolicy
 from malmoi.server.errors import ServerError
-from malmoi.server.trust import access
+from malmoi.server.trust import access, limits
 from malmoi.server.trust.limits import LimitBody
 from malmoi.server.trust.logged import LOGGER, LogPrompts
 from malmoi.testing.models import tiny_llama, tiny_llm
@@ -474,10 +474,17 @@ def test_nobody_waits_for_files_that_others_have_fetched_slowly(
         assert len(fetched) == MAX_FETCHING
 
 
-def test_a_refusal_of_a_large_body_is_read_by_who_sends_it_first(serve: Serve) -> None:
+def test_a_refusal_of_a_large_body_is_read_by_who_sends_it_first(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is on its way is let pass: closing with bytes unread would take the answer along."""
+    monkeypatch.setattr(limits, "LET_PASS_SECONDS", 60.0)
+    monkeypatch.setattr(limits, "LET_PASS_MAX_PAUSE", 30.0)  # so long whoever sends may be kept from it
     served = serve(tiny_llm(), max_body_bytes=10_000)
-    connection = served.send(CHAT, b" " * 300_000)
+    connection = served.send(CHAT, b" " * 100_000, Content_Length="300000")
+    for _ in range(2):
+        time.sleep(0.05)  # in which a server that lets nothing pass closes
+        connection.sendall(b" " * 100_000)
     status, body = answer_of(connection)
     assert status == 413
     assert b"10000 bytes" in body

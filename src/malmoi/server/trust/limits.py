@@ -19,6 +19,10 @@ from malmoi.server.trust.layer import SAFE_METHODS, Layer, header, with_headers
 
 MIN_BYTES_PER_SECOND = 16 * 1024
 """As fast as a body has to come, on the whole: a slow telephone's pace."""
+LET_PASS_SECONDS = 1.0
+"""So long the rest of a body that is refused may take, however slowly more of it comes."""
+LET_PASS_MAX_PAUSE = 0.1
+"""Seconds in which nothing of it comes, after which no more is waited for."""
 MAX_CALLERS = 10_000
 """Of so many the rate is known; of more, those that have asked longest ago begin anew."""
 _MINUTE = 60.0
@@ -81,14 +85,14 @@ class LimitBody(Layer):
 async def _let_pass(receive: Receive) -> None:
     """Drop what is on its way, up to 1 MiB: a connection that is closed with bytes unread takes its answer along.
 
-    It waits for no more than a second altogether, however slowly more comes. Python 3.11's `wait_for` would not do: it
-    may swallow the cancellation of whoever waits outside it (python/cpython#86296), and a second would have no end.
+    It waits for no more than `LET_PASS_SECONDS` altogether. Python 3.11's `wait_for` would not do: it may swallow the
+    cancellation of whoever waits outside it (python/cpython#86296), and a second would have no end.
     """
     num_bytes = 0
-    end = time.monotonic() + 1.0
+    end = time.monotonic() + LET_PASS_SECONDS
     with suppress(TimeoutError):
         while num_bytes < 2**20 and (left := end - time.monotonic()) > 0:
-            async with asyncio.timeout(min(0.1, left)):
+            async with asyncio.timeout(min(LET_PASS_MAX_PAUSE, left)):
                 message = await receive()
             num_bytes += len(message.get("body", b""))
             if not message.get("more_body", False):
