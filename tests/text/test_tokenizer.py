@@ -214,8 +214,8 @@ def test_other_threads_go_on_while_a_long_text_is_encoded(korean: Tokenizer) -> 
         awake.append(time.perf_counter())
         time.sleep(0.001)
     begin, end = begin_and_end
-    margin = (end - begin) / 4
-    assert any(begin + margin < moment < end - margin for moment in awake)
+    # A thread that is kept waiting may wake once before the library begins and once after it.
+    assert sum(begin < moment < end for moment in awake) > 10
 
 
 def test_trusted_text_gets_special_ids(korean: Tokenizer) -> None:
