@@ -19,7 +19,7 @@ MALMOI = [sys.executable, "-m", "malmoi"]
 
 
 def run(*args: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([*MALMOI, *args], capture_output=True, env=os.environ | (env or {}), timeout=30)
+    return subprocess.run([*MALMOI, *args], capture_output=True, env=os.environ | (env or {}), timeout=120)
 
 
 @pytest.fixture

@@ -162,7 +162,7 @@ def test_whoever_leaves_at_whatever_moment_leaves_no_block_behind(served: Served
 
 def test_a_name_that_is_twice_among_many_is_found_in_one_look() -> None:
     names = [f'"{number}": 0' for number in range(60_000)]
-    begin = time.perf_counter()
+    begin = time.thread_time()
     with pytest.raises(ServerError, match="'59999' is twice"):
         loads(("{" + ", ".join([*names, names[-1]]) + "}").encode())
-    assert time.perf_counter() - begin < 5  # one look for each name takes minutes
+    assert time.thread_time() - begin < 5  # one look for each name takes minutes
