@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.server.conftest import HELLO, Serve, Served
+from tests.server.conftest import HELLO, Serve, Served, wait_until
 
 from malmoi.server.trust import limits
 from malmoi.server.trust.access import CALLER
