@@ -123,7 +123,7 @@ def test_of_a_thousand_special_tokens_a_few_are_named_and_the_option(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     special = tuple(f"<SPECIAL_{number}>" for number in range(1000))
-    train_bpe([], vocab_size=1256, special_tokens=special).save("tokenizer")
+    train_bpe(["a"], vocab_size=1256, special_tokens=special).save("tokenizer")
     assert run("a.jsonl", "--text-field", "ko") == 2
     said = capsys.readouterr().err
     assert "Set separator (--separator) to one of its special tokens: <SPECIAL_0>, <SPECIAL_1>" in said

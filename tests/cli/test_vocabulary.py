@@ -148,7 +148,9 @@ def making(command: tuple[str, ...], base: Path, corpus: Path, out: Path) -> tup
 
 
 @MAKING
-@pytest.mark.parametrize("file", ["config.json", "model-00001-of-00002.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize(
+    "file", ["config.json", "model-00001-of-00002.safetensors", "pytorch_model-1-of-2.bin"]
+)
 def test_the_tokenizer_of_a_model_is_never_written_over(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...], file: str
 ) -> None:
@@ -161,11 +163,57 @@ def test_the_tokenizer_of_a_model_is_never_written_over(
     said = " ".join(capsys.readouterr().err.split())
     assert f"holds a model ({file})" in said
     assert "Name another directory with --out" in said
-    assert "malmoi resize MODEL" in said
+    assert ("malmoi resize MODEL" in said) == (command[0] != "import")
     assert (out / "tokenizer.json").read_bytes() == before
     (out / file).unlink()  # a directory of an earlier tokenizer is written again
     assert run(*making(command, base, corpus, out)) == 0
     assert (out / "tokenizer.json").read_bytes() != before
+
+
+@MAKING
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("tokenizer.json", "shard.bin"),
+        ("tokenizer.json", "train.bin", "val.bin"),
+        ("config.json",),
+        ("model.safetensors", "tokenizer.model"),
+    ],
+    ids=" ".join,
+)
+def test_a_directory_with_no_model_or_no_tokenizer_to_lose_is_written(
+    corpus: Path, tmp_path: Path, command: tuple[str, ...], files: tuple[str, ...]
+) -> None:
+    base, out = tmp_path / "base", tmp_path / "out"
+    train_bpe([LINE] * 3, vocab_size=300).save(base)
+    out.mkdir()
+    for file in files:
+        (out / file).touch()
+    assert run(*making(command, base, corpus, out)) == 0
+    assert Tokenizer.load(out / "tokenizer.json").encode(LINE)
+    assert all((out / file).exists() for file in files)
+
+
+@pytest.mark.parametrize("lost", ["nothing", "the end of the vocabulary", "the merges"])
+def test_a_models_tokenizer_is_imported_again_where_it_lies_if_the_ids_stay(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], lost: str
+) -> None:
+    trained = train_bpe([LINE] * 3, vocab_size=300)
+    trained.save(model)
+    file = model / "tokenizer.json"
+    if lost == "nothing":
+        file.write_text(json.dumps(json.loads(file.read_text("utf-8")), indent=4), "utf-8")
+    elif lost == "the merges":  # so that every id is the same token, but a text has others
+        content = json.loads(file.read_text("utf-8"))
+        content["model"]["merges"] = []
+        file.write_text(json.dumps(content), "utf-8")
+    else:
+        train_bpe([LINE] * 3, vocab_size=299).save(model)
+    before = file.read_bytes()
+    trained.save(tmp_path / "again")
+    assert run("tokenizer", "import", tmp_path / "again", "--out", model) == (0 if lost == "nothing" else 2)
+    assert ("gives other ids" in capsys.readouterr().err) == (lost != "nothing")
+    assert (file.read_bytes() == before) == (lost != "nothing")
 
 
 @MAKING
@@ -185,6 +233,9 @@ def test_a_disk_that_fills_up_leaves_no_directory(
 ) -> None:
     base, out = tmp_path / "base", tmp_path / "a" / "out"
     train_bpe([LINE] * 3, vocab_size=300).save(base)
+    if command[0] == "train":  # whose texts wait in a temporary file, which is to have room
+        corpus.write_text("\n".join(corpus.read_text("utf-8").splitlines()[:5]), "utf-8")
+        assert corpus.stat().st_size < 3000
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
     try:

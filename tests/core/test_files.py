@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -111,6 +112,21 @@ def full_after(num_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@contextlib.contextmanager
+def refusing_the_name(name: Path) -> Iterator[None]:
+    """For the block, a file that is written cannot be renamed to `name`."""
+    replace = Path.replace
+
+    def replaced(path: Path, target: Path) -> Path:
+        if target == name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return replace(path, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", replaced)
+        yield
+
+
 def content_of(directory: Path) -> dict[str, str | None]:
     return {
         str(path.relative_to(directory)): path.read_text() if path.is_file() else None
@@ -123,25 +139,29 @@ NAMES = ("a", "b", "c")
 
 @pytest.mark.parametrize("were", [*product(("absent", "old"), repeat=2)])
 @pytest.mark.parametrize("bad", range(3))
-@pytest.mark.parametrize("is_full", [False, True])
+@pytest.mark.parametrize("why", ["is a directory", "does not fit", "gets no name"])
 def test_of_several_files_all_are_written_or_none(
-    tmp_path: Path, were: tuple[str, str], bad: int, is_full: bool
+    tmp_path: Path, were: tuple[str, str], bad: int, why: str
 ) -> None:
-    """One of the three is a directory, or does not fit on the disk; the others were there before, or not."""
+    """One of the three is a directory, or does not fit on the disk, or its name is refused when others have theirs.
+
+    The others were there before, or not.
+    """
     paths = [tmp_path / name for name in NAMES]
     texts = dict.fromkeys(paths, "new")
     for path, was in zip((path for at, path in enumerate(paths) if at != bad), were, strict=True):
         if was == "old":
             path.write_text(was)
-    if is_full:
+    if why == "does not fit":
         texts[paths[bad]] = "new" * 1000
-    else:
+    elif why == "is a directory":
         paths[bad].mkdir()
     before = content_of(tmp_path)
-    with full_after(1000), pytest.raises(DataError, match=f"cannot write {paths[bad]}: .*unchanged"):
+    no_name = refusing_the_name(paths[bad]) if why == "gets no name" else contextlib.nullcontext()
+    with full_after(1000), no_name, pytest.raises(DataError, match=f"cannot write {paths[bad]}: .*unchanged"):
         write_texts(texts)
     assert content_of(tmp_path) == before
-    if not is_full:
+    if why == "is a directory":
         paths[bad].rmdir()
     write_texts(texts)
     assert content_of(tmp_path) == {path.name: text for path, text in texts.items()}
@@ -178,6 +198,41 @@ def test_what_cannot_be_written_is_refused_before_and_what_can_leaves_nothing(tm
     for path in (tmp_path / "file", tmp_path / "a" / "b" / "new"):
         require_writable(path)
     assert content_of(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "kind", ["fifo", "link to nothing", "link to itself", "directory", "link to a directory"]
+)
+def test_what_is_there_and_no_file_is_refused_before_the_work_and_stays(tmp_path: Path, kind: str) -> None:
+    path, other = tmp_path / "path", tmp_path / "a"
+    if kind.startswith("link"):
+        path.symlink_to({"link to nothing": "nothing", "link to itself": "path"}.get(kind, "/"))
+    else:
+        os.mkfifo(path) if kind == "fifo" else path.mkdir()
+    before = path.lstat()
+    refused = partial(
+        pytest.raises, CheckpointError, match=f"cannot write {path}: it is no file. Name another"
+    )
+    with refused():
+        require_writable(path, error=CheckpointError)
+    with refused():
+        write_texts({other: "new", path: "new"}, error=CheckpointError)
+    with refused(), atomic_write(path, error=CheckpointError):
+        pytest.fail("the work was begun")
+    assert path.lstat() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_to_a_file_is_put_back_as_a_link(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    link, other = tmp_path / "link", tmp_path / "other"
+    link.symlink_to("file")
+    require_writable(link)
+    with refusing_the_name(other), pytest.raises(DataError, match=f"cannot write {other}"):
+        write_texts({other: "new", link: "new"})
+    assert link.readlink() == Path("file")
+    write_text(link, "new")
+    assert content_of(tmp_path) == {"file": "old", "link": "new"}
 
 
 def test_the_examples_are_true() -> None:

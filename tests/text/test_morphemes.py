@@ -6,6 +6,7 @@ import pytest
 from malmoi.core.errors import TokenizerError
 from malmoi.text import morphemes
 from malmoi.text.morphemes import borders
+from malmoi.text.training import train_morpheme_bpe
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,12 @@ def test_without_the_analyser_the_error_names_what_to_install(monkeypatch: pytes
     morphemes._analyser.cache_clear()
     with pytest.raises(TokenizerError, match=r"malmoi\[morphemes\]"):
         next(borders(["학교에"]))
+
+
+def test_without_the_analyser_no_text_is_read_before_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "kiwipiepy", None)
+    morphemes._analyser.cache_clear()
+    corpus = iter(["학교에 간다"] * 3)
+    with pytest.raises(TokenizerError, match=r"malmoi\[morphemes\]"):
+        train_morpheme_bpe(corpus, vocab_size=270)
+    assert len(list(corpus)) == 3

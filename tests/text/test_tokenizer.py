@@ -214,8 +214,11 @@ def test_other_threads_go_on_while_a_long_text_is_encoded(korean: Tokenizer) -> 
         awake.append(time.perf_counter())
         time.sleep(0.001)
     begin, end = begin_and_end
+    middle = (begin + end) / 2
     # A thread that is kept waiting may wake once before the library begins and once after it.
     assert sum(begin < moment < end for moment in awake) > 10
+    assert any(begin < moment < middle for moment in awake)
+    assert any(middle < moment < end for moment in awake)
 
 
 def test_trusted_text_gets_special_ids(korean: Tokenizer) -> None:
@@ -329,7 +332,7 @@ def test_the_examples_are_true() -> None:
 def test_both_files_of_a_tokenizer_are_saved_or_neither(tmp_path: Path, was_there: bool) -> None:
     out = tmp_path / "out"
     if was_there:
-        train_bpe([], vocab_size=259).save(out)
+        train_bpe(["a"], vocab_size=259).save(out)
         (out / "tokenizer_config.json").unlink()
     (out / "tokenizer_config.json").mkdir(parents=True)
     before = {path.name: path.is_dir() or path.read_bytes() for path in out.iterdir()}

@@ -105,7 +105,7 @@ def require_writable(path: str | Path, *, error: type[MalmoiError] = DataError) 
 
     Nothing is left behind. A disk that is full is found only by writing.
     """
-    with _os_errors_as(error, Path(path)), _beside(Path(path)):
+    with _beside(Path(path), error):
         pass
 
 
@@ -121,10 +121,11 @@ def atomic_write(path: str | Path, *, error: type[MalmoiError] = DataError) -> I
             figure.savefig(temporary)
 
     Raises:
-        error: for any OSError, in the block too: a full disk, a directory that cannot be written.
+        error: for any OSError, in the block too: a full disk, a directory that cannot be written. Before the block if
+            `path` is there and no file, such as a device or a link to nothing, which the new file would replace.
     """
     path = Path(path)
-    with _os_errors_as(error, path), _beside(path) as temporary:
+    with _beside(path, error) as temporary:
         temporary.touch()
         mode = (path if path.exists() else temporary).stat().st_mode & 0o777
         yield temporary
@@ -136,12 +137,17 @@ def atomic_write(path: str | Path, *, error: type[MalmoiError] = DataError) -> I
 
 
 @contextmanager
-def _beside(path: Path) -> Iterator[Path]:
+def _beside(path: Path, error: type[MalmoiError]) -> Iterator[Path]:
     """Lend a path of the same name in a new directory beside `path`; removed after, as what was made above it if empty.
 
-    A directory of its own, because writers may need temporary files themselves (safetensors does).
+    A directory of its own, because writers may need temporary files themselves (safetensors does). Raises `error` if
+    `path` is there and no file, and for any OSError, in the block too.
     """
-    with ExitStack() as cleaning:
+    with _os_errors_as(error, path), ExitStack() as cleaning:
+        if os.path.lexists(path) and not path.is_file():
+            raise error(
+                f"cannot write {path}: it is no file. Name another. What was there before is unchanged."
+            )
         for directory in reversed([above for above in path.parents if not above.exists()]):
             directory.mkdir(exist_ok=True)
             cleaning.callback(_remove_if_empty, directory)
@@ -158,16 +164,16 @@ def _remove_if_empty(directory: Path) -> None:
 @contextmanager
 def _put_back_on_error(path: Path, error: type[MalmoiError]) -> Iterator[None]:
     """Give `path` what it had before the block, or nothing, if that ends with an exception."""
-    with _os_errors_as(error, path), _beside(path) as copy:
-        is_there, is_file = path.exists(), path.is_file()
-        if is_file:
+    with _beside(path, error) as copy:
+        was_there = os.path.lexists(path)  # a file, or a link to one
+        if was_there:
             shutil.copy2(path, copy, follow_symlinks=False)
         try:
             yield
         except BaseException:
-            if is_file:
+            if was_there:
                 copy.replace(path)
-            elif not is_there:
+            else:
                 path.unlink(missing_ok=True)
             raise
 

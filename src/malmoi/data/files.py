@@ -107,9 +107,8 @@ def _read_jsonl(path: Path, errors: OnBadBytes) -> Iterator[Row]:
             raise DataError(
                 f"{where}: not JSON ({error}): {_shorten(line)}. A line holds one object; fix or remove it."
             ) from None
-        if (
-            "\\ud" in line or "\\uD" in line
-        ):  # an escaped half of a surrogate pair: legal JSON, but not a text
+        # An escaped half of a surrogate pair: legal JSON, but not a text.
+        if "\\ud" in line or "\\uD" in line:
             _check_unicode(fields, where)
         if not isinstance(fields, dict):
             raise DataError(

@@ -32,6 +32,11 @@ def borders(texts: Iterable[str]) -> Iterator[list[int]]:
         yield list(_starts(morphemes))
 
 
+def require_analyser() -> None:
+    """Raise `TokenizerError`, as `borders` would, if kiwipiepy is not installed: ask before texts are read."""
+    _analyser()
+
+
 def _starts(morphemes: Iterable[Any]) -> Iterator[int]:
     end = 0
     for morpheme in morphemes:

@@ -110,6 +110,21 @@ def test_what_cannot_be_read_is_an_error_with_its_name(tmp_path: Path) -> None:
         Tokenizer.load(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("name", ["a", "a.txt", "a.tiktoken"])
+def test_a_name_that_is_part_of_any_message_is_said_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for content in (b"", b"a", b"\xff"):
+        Path(name).write_bytes(content)
+        with pytest.raises(TokenizerError, match=rf"^{name}(:| is not UTF-8)"):
+            Tokenizer.load(name)
+        with pytest.raises(TokenizerError, match=rf"^{name}(:| is not UTF-8)"):
+            Tokenizer.convert(name, encoding="none")
+    with pytest.raises(TokenizerError, match="^cannot read b: "):
+        Tokenizer.convert("b")
+
+
 def gpt2(directory: Path, **config: str) -> Path:
     """Trained by the `tokenizers` library; with `tokenizer_class` the same files are another model's."""
     trained = tokenizers.Tokenizer(models.BPE())

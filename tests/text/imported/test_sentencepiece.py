@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import sentencepiece
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2 as model_pb2
 from tokenizers import models
@@ -242,19 +242,42 @@ def test_a_hostile_file_is_an_error_and_nothing_else(data: st.DataObject) -> Non
             convert(content)
 
 
-@given(st.data())
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2**18) | st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=8
+    ),
+    ANY_TEXT,
+)
+@example([(221360, 0xC5)], "")  # a replacement that is not UTF-8
+@example([(7, 0x80)], "")  # the root is a leaf
 @settings(max_examples=10)
-def test_a_hostile_table_of_replacements_stops_no_program(data: st.DataObject) -> None:
+def test_a_hostile_table_of_replacements_stops_no_program(changes: list[tuple[int, int]], text: str) -> None:
     """A table that is taken works on any text, though the library does not look where it points."""
     table = bytearray(charsmap())
-    where = st.integers(0, len(table) - 1) | st.integers(0, 2000)
-    for at, byte in data.draw(st.lists(st.tuples(where, st.integers(0, 255)), min_size=1, max_size=8)):
-        table[at] = byte
+    for at, byte in changes:
+        table[at % len(table)] = byte
     model = changed(
         trained("bpe", "nmt_nfkc", False, False), normalizer_spec__precompiled_charsmap=bytes(table)
     )
     with contextlib.suppress(TokenizerError):
-        convert(model).encode(data.draw(ANY_TEXT) + "①한A🄂ﾞ")
+        convert(model).encode(text + "①한A🄂ﾞ")
+
+
+@pytest.mark.parametrize(
+    ("at", "byte", "why"),
+    [
+        (24, 130, "the leaf of <\u0338 points inside of a character"),
+        (817, 69, "the first byte of 가 ends a key that has no leaf"),
+        (7, 0x80, "the root is a leaf"),
+        (221360, 0xC5, "a replacement is not UTF-8"),
+    ],
+)
+def test_a_table_that_would_stop_the_library_is_refused(at: int, byte: int, why: str) -> None:
+    table = bytearray(charsmap())
+    assert CharsMap(bytes(table)).find("<\u0338") == "≮"
+    table[at] = byte
+    with pytest.raises(TokenizerError, match="table of replacements is broken"):
+        pytest.fail(f"taken, though {why}: {CharsMap(bytes(table))}")
 
 
 @cache

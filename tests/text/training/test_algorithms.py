@@ -183,9 +183,12 @@ def test_too_little_text_is_refused_with_the_size_that_it_supports(name: str, te
 )
 def test_a_corpus_without_text_is_refused_whatever_the_size(name: str, texts: list[str]) -> None:
     """Also at the size for which there is nothing to learn: bytes, ASCII and control tokens."""
-    for vocab_size in (192, 195, 259, 355, 356, 473, 5_000):
-        with pytest.raises(TokenizerError, match="no text to learn from in the corpus|has no room"):
+    no_text = "no text to learn from in the corpus"
+    for vocab_size in (192, 195, 259, 355, 356, 473):
+        with pytest.raises(TokenizerError, match=f"{no_text}|has no room"):
             ALGORITHMS[name].train(texts, vocab_size=vocab_size)
+    with pytest.raises(TokenizerError, match=no_text):
+        ALGORITHMS[name].train(texts, vocab_size=5_000)
 
 
 @pytest.mark.parametrize("name", NAMES)

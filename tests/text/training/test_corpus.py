@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from malmoi.core.errors import TokenizerError
 from malmoi.text import training
 from malmoi.text.tokenizer import Tokenizer
 from malmoi.text.training import corpus
@@ -55,9 +56,13 @@ def test_different_words_never_have_more_characters_than_there_is_room_for(
         for text in texts:
             words.add(text)
             assert sum(map(len, words.counts)) <= room
+        everything = words_of(texts)
+        if everything and not words.counts:
+            with pytest.raises(TokenizerError, match="every word"), common_words(texts):
+                pass
+            return
         with common_words(texts) as again:
             learned = words_of(list(again))
-    everything = words_of(texts)
     assert sum(map(len, learned)) <= room
     assert words.counts <= everything
     assert learned == {found: everything[found] for found in words.counts}
@@ -82,6 +87,38 @@ def test_a_stretch_is_a_run_of_common_words_with_what_stands_between_them(
     runs = [list(run) for is_common, run in groupby(text.split(), common.__contains__) if is_common]
     assert [stretch.split() for stretch in found] == runs
     assert all(stretch in text and stretch == stretch.rstrip() for stretch in found)
+
+
+def test_a_million_spaces_at_the_end_are_passed_over_in_no_more_than_a_look_at_each() -> None:
+    """A look from each to the end of them would be 5 * 10^11, over an hour; the limit is a minute."""
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_CPU, (60, 60))\n"
+        "from malmoi.text.training.corpus import stretches\n"
+        "assert list(stretches('가' + ' ' * 10**6, {'가'})) == ['가']"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@given(st.lists(st.text(alphabet="가나 \n")), st.integers(1, 4))
+def test_no_word_is_left_only_if_each_alone_has_more_characters_than_there_is_room_for(
+    texts: list[str], room: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus, "MAX_CHARACTERS", room)
+        words = CommonWords()
+        for text in texts:
+            words.add(text)
+    assert bool(words.counts) == any(len(found) <= room for found in words_of(texts))
+
+
+@pytest.mark.parametrize("name", FROM_COMMON_WORDS)
+def test_a_corpus_of_words_without_room_is_refused_and_one_more_word_is_learned(name: str) -> None:
+    """As of a text without spaces."""
+    train, texts = FROM_COMMON_WORDS[name], ["가" * 161, "\n", "나" * 200]
+    with pytest.raises(TokenizerError, match="every word of the corpus is longer than 160 characters"):
+        train(texts, vocab_size=SIZES[name])
+    with pytest.raises(TokenizerError, match=r"Use \d+ or fewer"):
+        train(["다라", *texts], vocab_size=SIZES[name])
 
 
 @given(st.integers(0, 8), st.lists(st.integers(0, 10), max_size=40))
@@ -134,3 +171,19 @@ def test_a_temporary_file_that_cannot_be_written_is_named(name: str, tmp_path: P
     assert f"cannot write a temporary file in {tmp_path}: File too large" in message
     assert "TMPDIR" in message
     assert not list(tmp_path.iterdir())
+
+
+def test_if_no_temporary_directory_can_be_written_the_one_wished_for_is_named(tmp_path: Path) -> None:
+    """No file can have a byte, so that `tempfile` finds no directory."""
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "from malmoi.core.errors import TokenizerError\n"
+        "from malmoi.text.training import train_bpe\n"
+        "try:\n"
+        "    train_bpe(['나는 학교에'], vocab_size=9_000)\n"
+        "except TokenizerError as error:\n"
+        "    print(error)"
+    )
+    environment = {"TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], check=True, env=environment, capture_output=True)
+    assert f"cannot write a temporary file in {tmp_path}: No usable" in done.stdout.decode()

@@ -7,6 +7,7 @@ Place in the flow: `train.py`, `expand.py`, `superwords.py` and `shrink.py` use 
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,30 +45,43 @@ HELD_OUT = click.option(
     metavar="FILE...",
     help="Text to measure on. 잴 글. [default: what is held out of the corpus]",
 )
-_OF_A_MODEL = ("config.json", "*.safetensors", "*.bin")
+_OF_A_MODEL = ("config.json", "*.safetensors", "pytorch_model*.bin")
 
 
-def _checked(_context: click.Context, _option: click.Parameter, out: Path) -> Path:
-    """Refuse, before the minutes of learning, a directory that cannot be written, or that has a model in it."""
-    found = next((file for pattern in _OF_A_MODEL for file in out.glob(pattern)), None)
-    if found is not None:
-        raise click.UsageError(
-            f"{out} holds a model ({found.name}), which would lose the tokenizer that its rows belong to. Name another "
-            "directory with --out. A model for the new tokenizer is made from there: malmoi resize MODEL --tokenizer "
-            "DIR."
-        )
+def of_a_model(out: Path) -> str | None:
+    """The name of a file that says that the tokenizer.json in `out` is a model's, or None if it is nobody's."""
+    if not (out / "tokenizer.json").exists():
+        return None
+    return next((file.name for pattern in _OF_A_MODEL for file in out.glob(pattern)), None)
+
+
+def _writable(_context: click.Context, _option: click.Parameter, out: Path) -> Path:
+    """Refuse, before the minutes of learning, a directory that cannot be written."""
     require_writable(out / "tokenizer.json", error=TokenizerError)
     return out
 
 
-OUT = click.option(
+def _for_other_ids(context: click.Context, option: click.Parameter, out: Path) -> Path:
+    """Refuse also a directory that has a model in it, and its tokenizer."""
+    if found := of_a_model(out):
+        raise click.UsageError(
+            f"{out} holds a model ({found}), which would lose the tokenizer that its rows belong to. Name another "
+            "directory with --out. A model for the new tokenizer is made from there: malmoi resize MODEL --tokenizer "
+            "DIR."
+        )
+    return _writable(context, option, out)
+
+
+_out = partial(
+    click.option,
     "--out",
-    callback=_checked,
     type=click.Path(path_type=Path, file_okay=False, writable=True),
     required=True,
     metavar="DIR",
     help="Where to write. 저장할 폴더.",
 )
+OUT = _out(callback=_for_other_ids)
+OUT_FOR_THE_SAME_IDS = _out(callback=_writable)
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from malmoi.core.errors import TokenizerError
 
 _MAX_VALUE_BYTES = 256  # the longest in use, that of U+FDFA, has 33
+_LEAF = 0x8000_0000  # no node: the lower bits say where the replacement begins
+_KEY_ENDS = 0x100  # the first of the children is a leaf
 
 
 class CharsMap:
@@ -21,7 +23,7 @@ class CharsMap:
     byte leads to it (the lower bits): the layout of darts-clone.
 
     Raises:
-        TokenizerError: the sizes do not fit together.
+        TokenizerError: the sizes do not fit together, a unit points where nothing is, or the texts are not UTF-8.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -32,8 +34,13 @@ class CharsMap:
         if sys.byteorder == "big":
             self._units.byteswap()
         self._texts = data[4 + size :]
-        # The `tokenizers` library follows the units without a look, and panics outside of the array.
-        if not (self._texts.endswith(b"\0") and all(map(self._is_inside, range(len(self._units))))):
+        try:
+            self._texts.decode()
+        except UnicodeDecodeError:
+            raise broken() from None
+        # The `tokenizers` library follows the units without a look, and panics outside of the array or of a text.
+        has_root = self._texts.endswith(b"\0") and not self._units[0] & _LEAF
+        if not (has_root and all(map(self._is_inside, range(len(self._units))))):
             raise broken()
 
     def find(self, key: str) -> str | None:
@@ -58,27 +65,28 @@ class CharsMap:
                     yield key.decode("utf-8", "replace"), value
 
     def _is_inside(self, node: int) -> bool:
-        """Whether all that a unit can point to is there: a replacement, or a node for each byte."""
+        """Whether all that a unit can point to is there: a replacement, or a node for each byte and a key's leaf."""
         unit = self._units[node]
-        if unit & 0x8000_0000:
-            return unit & 0x7FFF_FFFF < len(self._texts)
-        return self._children(node) | 0xFF < len(self._units)
+        if unit & _LEAF:
+            start = unit & ~_LEAF
+            return start < len(self._texts) and self._texts[start] & 0xC0 != 0x80  # not inside of a character
+        children = self._children(node)
+        return children | 0xFF < len(self._units) and bool(
+            self._units[children] & _LEAF or not unit & _KEY_ENDS
+        )
 
     def _child(self, node: int, byte: int) -> int | None:
         at = self._children(node) ^ byte
-        return at if byte and self._units[at] & 0x8000_00FF == byte else None
+        return at if byte and self._units[at] & (_LEAF | 0xFF) == byte else None
 
     def _value(self, node: int) -> str | None:
-        if not self._units[node] & 0x100:
+        if not self._units[node] & _KEY_ENDS:
             return None
-        start = self._units[self._children(node)] & 0x7FFF_FFFF
+        start = self._units[self._children(node)] & ~_LEAF
         end = self._texts.find(b"\0", start, start + _MAX_VALUE_BYTES)
         if end < 0:
             raise broken()
-        try:
-            return self._texts[start:end].decode()
-        except UnicodeDecodeError:
-            raise broken() from None
+        return self._texts[start:end].decode()
 
     def _children(self, node: int) -> int:
         unit = self._units[node]

@@ -6,11 +6,13 @@ A tokenizer.json is used as it is; everything else is converted. Called by `Toke
 `malmoi tokenizer import`. Read next: content.py.
 """
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from malmoi.core.errors import TokenizerError
-from malmoi.core.files import read_json
+from malmoi.core.files import read_json, read_text
 from malmoi.text.imported.content import Converted
 from malmoi.text.imported.extra import with_extra_tokens
 from malmoi.text.imported.gpt2 import read_gpt2
@@ -57,25 +59,42 @@ def convert(file: Path, *, encoding: str | None = None, pattern: str | None = No
     """
     config_file = file.with_name("tokenizer_config.json")
     beside: dict[str, Any] = read_json(config_file, error=TokenizerError) if config_file.is_file() else {}
+    read = _opened(file, beside, encoding, pattern)
     try:
-        if is_tiktoken(file):
-            converted = read_tiktoken(file, encoding=encoding, pattern=pattern)
-        elif encoding or pattern:
-            raise TokenizerError(
-                "an encoding or a pattern is for files of tiktoken, and this is none. Leave it out."
-            )
-        elif file.suffix == ".txt":
-            converted = read_wordpiece(file, beside)
-        elif file.name == "vocab.json":
-            converted = read_gpt2(file, beside)
-        elif file.suffix == ".json":
-            converted = read_tekken(file)
-        else:
-            converted = read_sentencepiece(file)
+        converted = read()
         content = with_extra_tokens(converted.content, beside, file.with_name("added_tokens.json"))
     except TokenizerError as problem:
-        if str(file) in str(problem):  # said by who opened it
-            raise
         raise TokenizerError(f"{file}: {problem}") from problem
     # Other classes of `transformers` would build the steps themselves, and not read those of a tokenizer.json.
     return Converted(content, converted.config | beside | {"tokenizer_class": "PreTrainedTokenizerFast"})
+
+
+def _opened(
+    file: Path, beside: dict[str, Any], encoding: str | None, pattern: str | None
+) -> Callable[[], Converted]:
+    """Return what converts the file's content, which is here. An error names the file; those of the function do not."""
+    read: Callable[[], Converted]
+    if file.suffix == ".txt":
+        read = partial(read_wordpiece, read_text(file, error=TokenizerError), beside)
+    elif file.name == "vocab.json":
+        vocab = read_json(file, error=TokenizerError)
+        read = partial(read_gpt2, vocab, file.with_name("merges.txt"), beside)
+    elif file.suffix == ".json":
+        read = partial(read_tekken, read_json(file, error=TokenizerError))
+    else:
+        data = _read_bytes(file)
+        if file.suffix == ".tiktoken" or is_tiktoken(data):
+            return partial(read_tiktoken, data, file.stem, encoding=encoding, pattern=pattern)
+        read = partial(read_sentencepiece, data)
+    if encoding or pattern:
+        raise TokenizerError(
+            f"{file}: an encoding or a pattern is for files of tiktoken, and this is none. Leave it out."
+        )
+    return read
+
+
+def _read_bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as problem:
+        raise TokenizerError(f"cannot read {file}: {problem.strerror}. Check the path.") from problem

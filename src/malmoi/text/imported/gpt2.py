@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from malmoi.core.errors import TokenizerError
-from malmoi.core.files import read_json, read_text
+from malmoi.core.files import read_text
 from malmoi.text.imported.byte_level import BYTE_LEVEL
 from malmoi.text.imported.content import Converted, assemble, bpe, sequence, split
 from malmoi.text.imported.patterns import GPT2, QWEN
@@ -19,8 +19,8 @@ _CLASSES = {"GPT2Tokenizer": (GPT2, []), "Qwen2Tokenizer": (QWEN, [{"type": "NFC
 """By the name in tokenizer_config.json: where words are cut, and what is normalised before."""
 
 
-def read_gpt2(file: Path, config: Mapping[str, Any]) -> Converted:
-    """Convert a vocab.json with a merges.txt beside it; `config` is the tokenizer_config.json.
+def read_gpt2(vocab: Mapping[str, Any], merges_file: Path, config: Mapping[str, Any]) -> Converted:
+    """Convert the content of a vocab.json, with the merges.txt beside it; `config` is the tokenizer_config.json.
 
     Raises:
         TokenizerError: a file is broken, or `config` is of a kind that cuts text in another way.
@@ -36,11 +36,10 @@ def read_gpt2(file: Path, config: Mapping[str, Any]) -> Converted:
             "add_prefix_space=true is not supported. Take the tokenizer.json of the same model."
         )
     pattern, normalizers = _CLASSES[name]
-    vocab = read_json(file, error=TokenizerError)
     if not all(type(token_id) is int and token_id >= 0 for token_id in vocab.values()):
         raise TokenizerError("it does not give every token an id. Fetch it again.")
     content = assemble(
-        bpe(vocab, _read_merges(file.with_name("merges.txt"), vocab)),
+        bpe(vocab, _read_merges(merges_file, vocab)),
         normalizer=sequence("normalizers", normalizers),
         pre_tokenizer=sequence("pretokenizers", [split(pattern), BYTE_LEVEL]),
         decoder=BYTE_LEVEL,

@@ -12,7 +12,6 @@ replacements.py and merging.py after.
 import json
 import re
 from collections.abc import Iterable
-from pathlib import Path
 
 import tokenizers
 
@@ -27,16 +26,13 @@ _BYTE_CUTS = (r"<(?=0x\h\h>)", r"<0(?=x\h\h>)", r"<0x(?=\h\h>)", r"<0x\h(?=\h>)"
 """Where `<0x41>` in a text may be cut, so that it is not taken for the token of that byte."""
 
 
-def read_sentencepiece(file: Path) -> Converted:
-    """Convert a `.model` file.
+def read_sentencepiece(data: bytes) -> Converted:
+    """Convert the content of a `.model` file.
 
     Raises:
         TokenizerError: it is broken, or cuts text in a way that no tokenizer.json can.
     """
-    try:
-        source = read_model_file(file.read_bytes())
-    except OSError as problem:
-        raise TokenizerError(f"cannot read it: {problem.strerror}. Check the path.") from problem
+    source = read_model_file(data)
     special = [(piece.text, index) for index, piece in source.of_kind(Kind.UNKNOWN, Kind.CONTROL)]
     unknown = [index for index, _ in source.of_kind(Kind.UNKNOWN)]
     if len(unknown) != 1:

@@ -5,11 +5,10 @@ size that the file calls default, since it holds more tokens than the models use
 """
 
 import binascii
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from malmoi.core.errors import TokenizerError
-from malmoi.core.files import read_json
 from malmoi.text.imported.byte_level import from_ranks
 from malmoi.text.imported.content import Converted
 
@@ -23,13 +22,12 @@ _UNWRITTEN = (
 _NAMED = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 
 
-def read_tekken(file: Path) -> Converted:
-    """Convert a tekken.json.
+def read_tekken(data: Mapping[str, Any]) -> Converted:
+    """Convert the content of a tekken.json.
 
     Raises:
         TokenizerError: it is not one, or its parts contradict each other.
     """
-    data = read_json(file, error=TokenizerError)
     try:
         pattern = str(data["config"]["pattern"])
         vocab_size = int(data["config"]["default_vocab_size"])

@@ -9,8 +9,8 @@ there are is part of the program that reads the file: patterns.py has it. Read n
 
 import binascii
 import hashlib
+import io
 import re
-from pathlib import Path
 
 import tokenizers
 
@@ -22,36 +22,28 @@ from malmoi.text.imported.patterns import ENCODINGS
 _LINE = re.compile(rb"([A-Za-z0-9+/]+={0,2}) (\d{1,9})\s*")
 
 
-def is_tiktoken(file: Path) -> bool:
-    """Say whether a file is of this format: by its name, or else by its first line (Llama 3's says it is a model)."""
-    if file.suffix in (".tiktoken", ".json", ".txt"):
-        return file.suffix == ".tiktoken"
-    try:
-        with file.open("rb") as opened:
-            return _LINE.fullmatch(opened.readline(200)) is not None
-    except OSError as problem:
-        raise TokenizerError(f"cannot read it: {problem.strerror}. Check the path.") from problem
+def is_tiktoken(data: bytes) -> bool:
+    """Say by the first line of a file whether it is of this format: Llama 3's name says that it is a model."""
+    return _LINE.fullmatch(io.BytesIO(data).readline(200)) is not None
 
 
-def read_tiktoken(file: Path, *, encoding: str | None = None, pattern: str | None = None) -> Converted:
+def read_tiktoken(
+    data: bytes, stem: str, *, encoding: str | None = None, pattern: str | None = None
+) -> Converted:
     r"""Convert a file of ranks: with the pattern and the control tokens of `encoding`, or with `pattern` and none.
 
-    Without both, the file's name or its content has to be one that we know. The `tokenizers` library reads `pattern` in
-    Oniguruma's dialect.
+    Without both, the file's name without its end, `stem`, or its content has to be one that we know. The `tokenizers`
+    library reads `pattern` in Oniguruma's dialect.
 
     Raises:
         TokenizerError: a line is broken, the encoding is not known, or the file is not of its size.
     """
-    try:
-        data = file.read_bytes()
-    except OSError as problem:
-        raise TokenizerError(f"cannot read it: {problem.strerror}. Check the path.") from problem
     ranks = _read_ranks(data)
     if pattern is not None:
         if encoding is not None:
             raise TokenizerError("an encoding has a pattern of its own. Give one of the two.")
         return Converted(from_ranks(ranks, pattern=_checked(pattern), special={}), {})
-    name = encoding or _recognised(file, data)
+    name = encoding or _recognised(stem, data)
     if name not in ENCODINGS:
         raise TokenizerError(
             f"{'which encoding this is' if name is None else f'the encoding {name!r}'} is not known, and the file does "
@@ -85,9 +77,9 @@ def _read_ranks(data: bytes) -> dict[bytes, int]:
     return ranks
 
 
-def _recognised(file: Path, data: bytes) -> str | None:
-    if file.stem in ENCODINGS:
-        return file.stem
+def _recognised(stem: str, data: bytes) -> str | None:
+    if stem in ENCODINGS:
+        return stem
     digest = hashlib.sha256(data).hexdigest()
     return next((name for name, known in ENCODINGS.items() if known.sha256 == digest), None)
 

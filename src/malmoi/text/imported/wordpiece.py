@@ -5,11 +5,9 @@ WordPiece takes the longest token that a word begins with, again and again; `##`
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from malmoi.core.errors import TokenizerError
-from malmoi.core.files import read_text
 from malmoi.text.imported.content import Converted, Part, assemble
 
 _SPECIAL = {
@@ -21,8 +19,8 @@ _SPECIAL = {
 }
 
 
-def read_wordpiece(file: Path, config: Mapping[str, Any]) -> Converted:
-    """Convert a vocab.txt; `config` is the tokenizer_config.json.
+def read_wordpiece(text: str, config: Mapping[str, Any]) -> Converted:
+    """Convert the content of a vocab.txt; `config` is the tokenizer_config.json.
 
     Without `do_lower_case` there, text is lowered unless a token has a capital letter, which would be of no use then.
 
@@ -30,7 +28,7 @@ def read_wordpiece(file: Path, config: Mapping[str, Any]) -> Converted:
         TokenizerError: a token stands in two lines, or one that BERT needs in none.
     """
     # Not splitlines: a token may be U+2028, which some take for the end of a line.
-    lines = read_text(file, error=TokenizerError).removesuffix("\n").split("\n")
+    lines = text.removesuffix("\n").split("\n")
     vocab: dict[str, int] = {}
     for token_id, line in enumerate(lines):
         token = line.removesuffix("\r")

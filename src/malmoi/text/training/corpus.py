@@ -8,6 +8,7 @@ occur a few times: those are left out too. Read next: bpe.py, which learns from 
 """
 
 import json
+import os
 import re
 import sys
 import tempfile
@@ -26,10 +27,10 @@ COVERAGE = 0.9995
 ASCII = ("\n", *map(chr, range(0x20, 0x7F)))
 """The line end and printable ASCII: in every alphabet, however rare they are in the corpus."""
 
-MAX_CHARACTERS = 2**24
-"""The different words that are counted and learned from have so many characters together at most: 3 million eojeols.
+MAX_CHARACTERS = 2**25
+"""The different words that are counted and learned from have so many characters together at most: 6 million eojeols.
 
-A trainer's memory grows with them, to about 4 GB for byte-level BPE (docs/tokenizers.md).
+A trainer's memory grows with them, to about 8 GB for byte-level BPE (docs/tokenizers.md).
 """
 
 
@@ -61,7 +62,8 @@ class CommonWords:
     """How often what stands between spaces occurs, in bounded memory (after Manku and Motwani 2002, "lossy counting").
 
     Whenever the different words have more than `MAX_CHARACTERS` together, the rarer half of them is forgotten, of
-    equals those that came first. A word that is among the more frequent half each time is counted exactly.
+    equals those that came first, and before all others a word that alone has more. A word that is among the more
+    frequent half each time is counted exactly.
 
     >>> words = CommonWords()
     >>> words.add("나는 간다")
@@ -84,9 +86,12 @@ class CommonWords:
         self._num_characters += sum(map(len, new))
         while self._num_characters > MAX_CHARACTERS:
             self.are_all = False
-            for word in sorted(self.counts, key=self.counts.__getitem__)[: (len(self.counts) + 1) // 2]:
+            for word in sorted(self.counts, key=self._worth)[: (len(self.counts) + 1) // 2]:
                 del self.counts[word]
                 self._num_characters -= len(word)
+
+    def _worth(self, word: str) -> tuple[bool, int]:
+        return len(word) <= MAX_CHARACTERS, self.counts[word]
 
 
 @contextmanager
@@ -100,10 +105,14 @@ def common_words(texts: Iterable[str]) -> Iterator[Iterator[str]]:
             ...
 
     Raises:
-        TokenizerError: the temporary file cannot be written.
+        TokenizerError: the temporary file cannot be written, or no word has room.
     """
     words = CommonWords()
     with _on_disk(_each_to(words.add, texts)) as again:
+        if not (words.are_all or words.counts):
+            raise TokenizerError(
+                f"every word of the corpus is longer than {MAX_CHARACTERS:,} characters. Cut the texts."
+            )
         common_texts = again if words.are_all else _in_stretches(again, words.counts)
         del words  # so that they are gone when `common_texts` ends: then a trainer needs the most memory
         yield common_texts
@@ -120,7 +129,9 @@ def stretches(text: str, words: Container[str]) -> Iterator[str]:
     >>> list(stretches("나는 오늘 학교에 걸어 간다", {"나는", "오늘", "간다"}))
     ['나는 오늘', ' 간다']
     """
-    for is_common, found in groupby(re.findall(r"\s*\S+", text), key=lambda word: word.lstrip() in words):
+    # Without `rstrip` each space at the end would be a start from which to look for a word in vain.
+    found_words = re.findall(r"\s*\S+", text.rstrip())
+    for is_common, found in groupby(found_words, key=lambda word: word.lstrip() in words):
         if is_common:
             yield "".join(found)
 
@@ -182,7 +193,9 @@ def _writing() -> Iterator[None]:
     try:
         yield
     except OSError as problem:
+        # Nowhere can a file be written: then say where it was wished for.
+        where = tempfile.tempdir or os.environ.get("TMPDIR", "/tmp")
         raise TokenizerError(
-            f"cannot write a temporary file in {tempfile.tempdir}: {problem.strerror or problem}. It gets as large as "
-            "the texts are: free space there, or name another directory with the environment variable TMPDIR."
+            f"cannot write a temporary file in {where}: {problem.strerror or problem}. It gets as large as the texts "
+            "are: free space there, or name another directory with the environment variable TMPDIR."
         ) from problem

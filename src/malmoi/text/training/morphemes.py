@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise, tee
 
-from malmoi.text.morphemes import borders
+from malmoi.text.morphemes import borders, require_analyser
 from malmoi.text.pretokenize import KOREAN_PATTERN
 from malmoi.text.tokenizer import Tokenizer
 from malmoi.text.training.bpe import train_bpe
@@ -28,8 +28,9 @@ def train_morpheme_bpe(
     """`train_bpe` on texts that are cut at the borders of their morphemes, as Park et al. 2020 (arXiv:2010.02534) do.
 
     *Our difference*: there a text is analysed each time that it is encoded; here only when the merges are learned.
-    Needs `malmoi[morphemes]`; raises as `train_bpe` does, and if kiwipiepy is not installed.
+    Needs `malmoi[morphemes]`; raises as `train_bpe` does, and before a text is read if kiwipiepy is not installed.
     """
+    require_analyser()
     return train_bpe(
         texts,
         vocab_size=vocab_size,
