@@ -1,6 +1,7 @@
 """Who goes away before anything was answered ends what was begun for him, wherever it is."""
 
 import asyncio
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -78,11 +79,11 @@ def test_a_machine_that_says_nothing_is_not_waited_for(
 ) -> None:
     far = Upstream("far", UpstreamSettings(url=silent.url, model="m", timeout=600, retries=0))
     served = serve({}, entries={"far": far}, max_requests=1)
-    for num_asked in (1, 2):  # the second finds the only place free
-        connection = served.request(path, **{"model": "far", **body})
-        wait_until(lambda wanted=num_asked: silent.num_asked >= wanted)
-        connection.close()
+    for num_asked in (1, 2):
+        with served.request(path, **{"model": "far", **body}):
+            wait_until(lambda wanted=num_asked: silent.num_asked >= wanted)
         wait_until(lambda: not silent.num_waiting)
+        wait_until(lambda: not is_refused(served))
 
 
 @pytest.mark.parametrize("is_stream", [False, True])
@@ -107,7 +108,21 @@ def test_nor_is_a_model_that_is_loading(serve: Serve, is_stream: bool) -> None:
 
 def is_refused(served: Served) -> bool:
     """Whether the only place is taken."""
-    return served.post(CHAT, model="default", messages=HELLO, max_tokens=1).status_code == 429
+    return served.post(CHAT, model="nobody", messages=HELLO).status_code == 429
+
+
+def test_whoever_asks_again_behind_an_answer_finds_the_place_free(serve: Serve) -> None:
+    served = serve(tiny_llm(), max_requests=1)
+    body = json.dumps({"messages": HELLO, "max_tokens": 1}).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    request = f"{head}Content-Length: {len(body)}\r\n".encode()
+    last = request + b"Connection: close\r\n\r\n" + body
+    host, port = served.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall((request + b"\r\n" + body) * 4 + last)  # the next is there when an answer ends
+        with connection.makefile("rb") as file:
+            answers = file.read()
+    assert answers.count(b"HTTP/1.1 200 OK") == 5
 
 
 def test_what_was_begun_is_cancelled_once_and_has_ended_before_the_layer_does() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.server.conftest import HELLO, Serve, Served, wait_until
+from tests.server.conftest import HELLO, Serve, Served
 
 from malmoi.server.trust import limits
 from malmoi.server.trust.access import CALLER
@@ -175,7 +175,7 @@ def test_behind_a_proxy_of_this_machine_each_client_has_a_rate_of_its_own(serve:
 
 
 def test_a_byte_now_and_then_does_not_hold_a_place(serve: Serve) -> None:
-    served = serve(tiny_llm(), max_pause=0.5, max_requests=1)
+    served = serve(tiny_llm(), max_pause=2, max_requests=1)
     begin, answer = time.monotonic(), b""
     with served.send(CHAT, b"{", Content_Length="10000") as connection:
         connection.settimeout(0.05)
@@ -185,11 +185,11 @@ def test_a_byte_now_and_then_does_not_hold_a_place(serve: Serve) -> None:
                 answer += connection.recv(4096)
             except TimeoutError:
                 continue
-    assert time.monotonic() - begin > 0.4
+    assert time.monotonic() - begin > 1.9
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"connection: close" in answer.lower()
     assert b"Send it again, faster" in answer
-    wait_until(lambda: served.post(CHAT, messages=HELLO, max_tokens=1).status_code == 200)
+    assert served.post(CHAT, messages=HELLO, max_tokens=1).status_code == 200
 
 
 def test_a_large_body_at_a_fair_pace_is_waited_for_longer_than_a_pause(

@@ -205,7 +205,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(serve: Serve) -> None:
     served = serve(tiny_llm(), max_pause=2, max_requests=3)  # enough for the last one on a machine that stalls
     slow = [served.send(CHAT, b"{", Content_Length="100") for _ in range(3)]
     assert [answer_of(connection)[0] for connection in slow] == [408] * 3
-    wait_until(lambda: served.post(CHAT, messages=HELLO, max_tokens=2).status_code == 200)
+    works(served)
 
 
 def test_many_connections_that_send_nothing_are_in_nobodys_way(serve: Serve) -> None:

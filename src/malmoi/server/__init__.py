@@ -15,6 +15,7 @@
     tokens.py      /tokenize, /detokenize         models.py       /v1/models, /health, /ready
     metrics.py     /metrics
     sse.py         answers as they come: server-sent events that end with whoever reads them
+    disconnect.py  who goes away before ends what he has asked for
     wire.py        how each protocol writes them
     errors.py      what went wrong                dialect.py      and how whoever asked reads it
     each.py        several texts in one request

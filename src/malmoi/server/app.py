@@ -1,7 +1,7 @@
-"""The application: endpoints over a catalogue of models, in the layers of `trust/access.py` and `trust/limits.py`.
+"""The application: endpoints over a catalogue of models, in layers that see every request first (`_add_layers`).
 
 Place in the flow: `malmoi serve` makes one and gives it to uvicorn. Read next: `catalogue/catalogue.py`,
-`openai/chat.py`.
+`openai/chat.py`; `trust/layer.py`.
 """
 
 import asyncio

@@ -112,6 +112,7 @@ def test_chats_are_kept_after_the_browser_has_cleared_what_it_had(tab: Tab, serv
     assert tab.page.evaluate(deleted) == "deleted"
     ask(tab, "다음")
     answered_and_kept(tab)
+    tab.until(f"{KEPT}.then((chats) => chats.length)", 1)
     assert tab.page.locator(".notice").count() == 0
     reload(tab)
     tab.page.click("#chats .title")
@@ -144,6 +145,7 @@ def test_an_answer_that_is_under_way_does_not_bring_a_deleted_chat_back(tab: Tab
     tab.page.click("#chats [aria-label^='대화 지우기']")
     assert server.hung_up.wait(PATIENCE)
     tab.until(f"{KEPT}.then((chats) => chats.length)", 0)
+    tab.page.wait_for_timeout(50)  # in which it would come back
     tab.page.reload()
     tab.page.wait_for_selector("#no-chats:visible")
     assert tab.page.locator("#chats li").count() == 0

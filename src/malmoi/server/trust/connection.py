@@ -25,7 +25,8 @@ from malmoi.server.errors import ServerError, described
 _LINGER_SECONDS = 2.0
 """So long a refusal may take to be read."""
 _MAX_AHEAD = 2**16
-"""Bytes of later requests that are kept until it is their turn; whoever sends more is not heard when he leaves."""
+"""Bytes of later requests that are kept until it is their turn. Whoever sends more is not heard when he leaves: what he
+has begun goes on to its end."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What the layers around the application have in common (ASGI), and the innermost of them.
+"""What the layers around the application have in common (ASGI), and the one that answers in any case.
 
 A layer sees every request before any endpoint does, so that no endpoint can forget it. Place in the flow: `app.py` puts
 them on, the outermost last. Read next: `access.py`, who may ask; `limits.py`, how much.
@@ -38,9 +38,9 @@ class Layer:
 
 
 class AnswerAll(Layer):
-    """The innermost: an error that nobody foresaw is an answer as well, and HEAD is answered as GET without a body.
+    """An error that nobody foresaw is an answer as well, and HEAD is answered as GET without a body.
 
-    So what is outside, headers for example, holds for these too. An error behind the first byte ends the connection,
+    It is inside of all that adds to answers, headers for example, so those hold for these too. An error behind the first byte ends the connection,
     as all that can be done.
     """
 
