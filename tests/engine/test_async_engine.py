@@ -14,6 +14,7 @@ import torch
 
 from malmoi.core.errors import RequestError
 from malmoi.engine import AsyncEngine, Engine, Generation, LogitsRule, Request, SamplingParams, engine_thread
+from malmoi.engine.engine_thread import EngineThread
 from malmoi.engine.progress import Follower, Progress
 from malmoi.engine.scheduler import Plan
 from malmoi.testing.models import tiny_llama
@@ -180,6 +181,10 @@ def test_a_step_that_fails_is_told_to_all_that_wait_and_the_next_request_is_serv
     run(main())
 
 
+class Panic(BaseException):
+    """No Exception, as what a panic in Rust raises is none."""
+
+
 class Uncopyable(Exception):
     def __init__(self, where: str, why: str) -> None:
         super().__init__(f"{where}: {why}")
@@ -188,6 +193,16 @@ class Uncopyable(Exception):
 class Changing(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         return ValueError, self.args
+
+
+class Unspeakable(Exception):
+    """It can be neither copied nor shown."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise Panic("copy")
+
+    def __repr__(self) -> str:
+        raise ValueError("no words")
 
 
 @pytest.mark.parametrize(
@@ -221,10 +236,6 @@ def test_each_that_waits_gets_an_error_of_its_own(
         return {len(format_exception(error)) for error in errors}
 
     assert len(run(lines_for_each_of(1)) | run(lines_for_each_of(16))) == 1
-
-
-class Panic(BaseException):
-    """No Exception, as what a panic in Rust raises is none."""
 
 
 class Panicking(LogitsRule):
@@ -298,6 +309,60 @@ def test_who_cannot_be_given_up_does_not_keep_the_others(
             ]
             assert {str(result) for result in results[1:]} == {"Panic('abort')"}
             assert await read(ours, REQUESTS[0]) == wanted[0]
+
+    run(main())
+
+
+def test_an_error_that_cannot_be_shown_is_told_by_its_name_and_the_thread_goes_on(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, wanted: list[list[int]]
+) -> None:
+    def breaking(plan: Plan) -> Any:
+        raise Unspeakable
+
+    async def main() -> None:
+        async with AsyncEngine(engine) as ours:
+            with monkeypatch.context() as patch:
+                patch.setattr(engine.runner, "run", breaking)
+                results = await asyncio.gather(*map(ours.generate, REQUESTS), return_exceptions=True)
+            assert [(type(one), str(one)) for one in results] == [(RuntimeError, "Unspeakable")] * 4
+            assert await read(ours, REQUESTS[0]) == wanted[0]
+
+    run(main())
+
+
+class Unreadable:
+    """An answer that has ended, and nobody can tell how."""
+
+    finish_reason = "error"
+
+    @property
+    def error(self) -> str | None:
+        raise Panic("error")
+
+
+class AtOnce:
+    """An engine whose answers have ended when they are asked for."""
+
+    def add(self, request: Any, /) -> Any:
+        return request
+
+    def step(self) -> None:
+        pass
+
+    def abort(self, answer: Any, /) -> None:
+        pass
+
+
+class Asking(EngineThread[Any, Any]):
+    async def ask(self, request: Any) -> Any:
+        return await self._complete(request)
+
+
+def test_who_waits_for_an_answer_whose_end_cannot_be_read_is_told() -> None:
+    async def main() -> None:
+        async with Asking(AtOnce(), family=lambda answer: (answer,)) as ours:
+            with pytest.raises(RuntimeError, match=r"Panic.'error'."):
+                await ours.ask(Unreadable())
 
     run(main())
 

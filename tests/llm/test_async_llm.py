@@ -7,7 +7,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Coroutine
+import weakref
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
 from subprocess import PIPE
@@ -306,6 +308,154 @@ def test_a_closed_one_ends_what_is_going_on_and_takes_nothing_more() -> None:
 
     run(main())
     assert num_owned(llm) == 0
+
+
+class Text(str):
+    """Of which it can be told that it is gone."""
+
+
+async def until_no_more_come(items: Sequence[object]) -> None:
+    """Until none has come for 0.1 s."""
+    num = -1
+    while num != len(items):
+        num = len(items)
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("is_fetching", [True, False])
+@pytest.mark.parametrize("who_leaves", ["who waits", "all"])
+def test_who_leaves_while_all_threads_are_busy_takes_the_prompt_along(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch, is_fetching: bool, who_leaves: str
+) -> None:
+    may_go_on = threading.Event()
+    begun: list[None] = []
+
+    def busy(*asked: Any) -> Any:
+        begun.append(None)
+        assert may_go_on.wait(60)
+        raise RequestError("enough")
+
+    monkeypatch.setattr(llm.builder, "fetches", lambda *_: is_fetching)
+    monkeypatch.setattr(llm.builder, "build", busy)
+
+    async def leave(tasks: list[asyncio.Task[Any]]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)  # `gather` would keep the tasks for a moment
+        assert all(task.cancelled() for task in tasks)
+
+    async def main() -> None:
+        async with AsyncLLM(llm) as ours:
+            more_than_threads = 40
+            first = [asyncio.create_task(ours.generate("말")) for _ in range(more_than_threads)]
+            await until_no_more_come(begun)
+            num_threads = len(begun)
+            assert num_threads < more_than_threads
+            if who_leaves == "all":
+                await leave(first)
+            prompts = [Text("말" * 10) for _ in range(200)]
+            refs = [weakref.ref(prompt) for prompt in prompts]
+            late = [asyncio.create_task(ours.generate(prompt)) for prompt in prompts]
+            del prompts
+            await until_no_more_come(begun)
+            await leave(late)
+            late.clear()
+            gc.collect()
+            assert not any(ref() is not None for ref in refs)
+            assert len(begun) == num_threads, "still busy"
+            may_go_on.set()
+            results = await asyncio.gather(*first, return_exceptions=True)
+            wanted = asyncio.CancelledError if who_leaves == "all" else RequestError
+            assert {type(result) for result in results} == {wanted}
+
+    try:
+        run(main())
+    finally:
+        may_go_on.set()
+
+
+def test_two_loops_that_both_have_more_to_build_than_there_are_threads_are_answered(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = llm.builder.build
+
+    def slow(*asked: Any) -> Any:
+        time.sleep(0.002)
+        return whole(*asked)
+
+    monkeypatch.setattr(llm.builder, "build", slow)
+    ours = AsyncLLM(llm)
+
+    async def ask_many() -> list[str]:
+        params = SamplingParams(temperature=0, max_tokens=2)
+        answers = await asyncio.gather(*(ours.generate("말", params) for _ in range(60)))
+        return [answer.text for answer in answers]
+
+    with ThreadPoolExecutor(2) as loops:
+        texts = [
+            text for answers in [loops.submit(run, ask_many()) for _ in range(2)] for text in answers.result()
+        ]
+    run(ours.close())
+    assert len(texts) == 120
+    assert len(set(texts)) == 1
+
+
+@pytest.mark.parametrize("is_fetching", [True, False])
+def test_a_closed_one_keeps_no_threads_and_takes_nothing_more(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch, is_fetching: bool
+) -> None:
+    monkeypatch.setattr(llm.builder, "fetches", lambda *_: is_fetching)
+
+    async def main() -> None:
+        before = set(threading.enumerate())
+        ours = AsyncLLM(llm)
+
+        def threads() -> list[str]:
+            names = [thread.name for thread in threading.enumerate() if thread not in before]
+            return [name for name in names if name.startswith(("malmoi", "asyncio"))]
+
+        await asyncio.gather(*(ours.generate("말", SamplingParams(max_tokens=1)) for _ in range(8)))
+        assert any(
+            name.startswith("malmoi-fetching" if is_fetching else "malmoi-building") for name in threads()
+        )
+        await ours.close()
+        while any(name.startswith("malmoi") for name in threads()):
+            await asyncio.sleep(0.001)
+        with pytest.raises(RequestError, match="was closed. Make another"):
+            await ours.generate("말")
+
+    run(main())
+
+
+def test_who_waits_for_a_thread_of_one_that_is_closed_is_told(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_go_on = threading.Event()
+    begun: list[None] = []
+    whole = llm.builder.build
+
+    def busy(*asked: Any) -> Any:
+        begun.append(None)
+        assert may_go_on.wait(60)
+        return whole(*asked)
+
+    monkeypatch.setattr(llm.builder, "build", busy)
+
+    async def main() -> None:
+        ours = AsyncLLM(llm)
+        tasks = [asyncio.create_task(ours.generate("말")) for _ in range(60)]
+        await until_no_more_come(begun)
+        num_begun = len(begun)
+        await ours.close()
+        may_go_on.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(result) for result in results} == {RequestError}
+        assert len(begun) == num_begun < 60
+
+    try:
+        run(main())
+    finally:
+        may_go_on.set()
 
 
 BYSTANDER = """

@@ -228,8 +228,9 @@ def computed(transcriber: Transcriber, monkeypatch: pytest.MonkeyPatch) -> list[
     return done
 
 
+@pytest.mark.parametrize("language", ["ko", None])
 def test_whenever_a_sound_is_given_up_nothing_more_is_computed(
-    transcriber: Transcriber, computed: list[str]
+    transcriber: Transcriber, computed: list[str], language: str | None
 ) -> None:
     asked_after: list[int] = []  # so many computations, each time
 
@@ -238,15 +239,17 @@ def test_whenever_a_sound_is_given_up_nothing_more_is_computed(
         return False
 
     sound = noise(2.5)
-    transcriber.transcribe(sound, language="ko", is_cancelled=noted)
+    transcriber.transcribe(sound, language=language, is_cancelled=noted)
     whole = list(computed)
-    assert 2 == whole.count("chunks") < whole.count("token")
+    num_heard = int(language is None)  # the first chunk, for its language
+    assert 2 + num_heard == whole.count("chunks") < whole.count("token")
     assert set(asked_after) == set(range(len(whole)))  # before each of them
+    assert asked_after[:2] == [0, 0]  # before the sound is read, and after it
     for num_asked, num_computed in list(enumerate(asked_after))[::5]:
         computed.clear()
         answers = itertools.chain(itertools.repeat(False, num_asked), itertools.repeat(True))
         with pytest.raises(CancelledError):
-            transcriber.transcribe(sound, language="ko", is_cancelled=answers.__next__)
+            transcriber.transcribe(sound, language=language, is_cancelled=answers.__next__)
         assert computed == whole[:num_computed]
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import threading
+import time
 import weakref
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -257,8 +258,9 @@ def test_one_that_is_closed_while_it_is_loaded_keeps_no_place() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("error", [RuntimeError("CUDA error"), Panic("CUDA error")])
 def test_one_that_cannot_leave_in_order_leaves_all_the_same(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
     async def run() -> None:
         one, other = models("one", "other", room=Room(SIZE))
@@ -268,7 +270,7 @@ def test_one_that_cannot_leave_in_order_leaves_all_the_same(
 
             async def broken() -> None:
                 await close()
-                raise RuntimeError("CUDA error")
+                raise error
 
             monkeypatch.setattr(serving, "close", broken)
             await other.serving()
@@ -276,7 +278,35 @@ def test_one_that_cannot_leave_in_order_leaves_all_the_same(
 
     asyncio.run(run())
     assert "the model 'one' has left, but not in order" in caplog.text
-    assert "RuntimeError: CUDA error" in caplog.text
+    assert f"{type(error).__name__}: CUDA error" in caplog.text
+
+
+def test_and_its_memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_gone: list[bool] = []
+
+    async def run() -> None:
+        [one] = models("one", room=Room(SIZE))
+        async with closing(one):
+            serving: Any = await one.serving()
+            model, kind, close = weakref.ref(serving.llm.model), type(serving), type(serving).close
+
+            async def broken(self: Any) -> None:
+                await close(self)
+                raise RuntimeError("CUDA error")
+
+            def noted() -> None:
+                for _ in range(1000):  # the thread that has loaded it may still let it go
+                    if model() is not None:
+                        time.sleep(0.001)
+                is_gone.append(model() is None)
+
+            monkeypatch.setattr(kind, "close", broken)
+            monkeypatch.setattr("malmoi.server.catalogue.local.give_back_freed_memory", noted)
+            del serving
+            await one.room.vacate(one)
+
+    asyncio.run(run())
+    assert is_gone == [True]
 
 
 def test_a_load_is_shared_and_outlives_who_asked_for_it_first() -> None:
@@ -314,6 +344,36 @@ def test_who_goes_away_while_waiting_for_a_place_leaves_the_others_theirs() -> N
             await asyncio.sleep(0.01)
             assert (one.there is not None, other.there) == (True, None)
             assert not one.is_leaving
+
+    asyncio.run(run())
+
+
+def test_who_comes_as_a_load_that_nobody_waited_for_ends_has_one_of_its_own() -> None:
+    async def run() -> None:
+        one, other = models("one", "other", room=Room(SIZE))
+        has_answered = asyncio.Event()
+
+        async def use_one() -> None:
+            with a_request():
+                await one.serving()
+                await has_answered.wait()
+
+        async with closing(one, other):
+            using = asyncio.create_task(use_one())
+            await until(lambda: one.is_loaded)
+            given_up = asyncio.create_task(other.serving())
+            await until(lambda: one.is_leaving)
+            loading = other._loading
+            assert loading is not None
+            given_up.cancel()
+            while not loading.done():
+                await asyncio.sleep(0)
+            asyncio.get_running_loop().call_later(0.01, has_answered.set)
+            await (
+                other.serving()
+            )  # in the moment in which the loop has told nobody yet that the load has ended
+            assert other.num_loads == 1
+            await using
 
     asyncio.run(run())
 
@@ -370,6 +430,35 @@ def test_one_whose_place_somebody_wanted_and_gave_up_leaves_when_its_time_is_ove
             await asyncio.sleep(0.01)  # longer than 0 s: its time is over
             may_leave.set()
             await until(lambda: not other.is_loaded)
+
+    asyncio.run(run())
+
+
+def test_nobody_leaves_for_the_place_that_one_leaves_of_its_own_accord(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> None:
+        one, other, third = models("one", "other", "third", room=Room(2 * SIZE))
+        may_leave = asyncio.Event()
+        leave = one.leave
+
+        async def leave_slowly() -> None:
+            async with asyncio.timeout(60):
+                await may_leave.wait()
+            await leave()
+
+        monkeypatch.setattr(one, "leave", leave_slowly)
+        async with closing(one, other, third):
+            await other.serving()
+            await one.serving()
+            one.keep(0)
+            await until(lambda: one.is_going)
+            asked = asyncio.create_task(third.serving())
+            await until(lambda: one.is_leaving)
+            await asyncio.sleep(0.01)
+            may_leave.set()
+            await asked
+            assert [model.is_loaded for model in (one, other, third)] == [False, True, True]
 
     asyncio.run(run())
 

@@ -136,7 +136,7 @@ class EngineThread(Generic[Asked, Answer]):
                     self._engine.step()
                     self._tell()
             except BaseException as error:  # noqa: BLE001  # it is handed to those who wait
-                self._end_all(partial(_own, error))
+                self._end_all(partial(_copy_for_one, error))
         why = "the engine was closed before the answer was complete. Ask another."
         self._end_all(partial(RequestError, why))
 
@@ -155,7 +155,7 @@ class EngineThread(Generic[Asked, Answer]):
         except Exception as error:  # noqa: BLE001  # as above
             call.tell(error)
         except BaseException as error:  # noqa: BLE001  # a panic of Rust is no Exception
-            call.tell(_own(error))
+            call.tell(_copy_for_one(error))
 
     def _end(self, call: "_Call[Asked, Answer]") -> None:
         if answer := self._calls.pop(call, None):
@@ -178,8 +178,8 @@ class EngineThread(Generic[Asked, Answer]):
                     call.num_told += len(new)
                     messages[call.loop].append((call, new))
                 if all(one.finish_reason is not None for one in family):
-                    del self._calls[call]
                     failed = next((one.error for one in family if one.error is not None), None)
+                    del self._calls[call]
                     messages[call.loop].append((call, None if failed is None else RequestError(failed)))
         finally:  # who is no longer among the calls would hear of nothing else
             for loop, message in messages.items():
@@ -211,18 +211,21 @@ def _no_items(answer: object) -> Sequence[Any]:
     return ()
 
 
-def _own(error: BaseException) -> Exception:
+def _copy_for_one(error: BaseException) -> Exception:
     """A copy for one of many: the traceback of an object that all of them raise would grow with each.
 
-    A RuntimeError instead of what is no Exception, which would end more than who waits.
+    A RuntimeError instead of what is no Exception, which would end more than who waits. Never raises.
     """
-    own: object = None
-    with suppress(Exception):  # not every class can be made from its `args`
-        own = copy(error)
-    if type(own) is not type(error) or not isinstance(own, Exception):
-        own = RuntimeError(repr(error))
-    own.__cause__ = error
-    return own
+    copied: object = None
+    with suppress(BaseException):  # not every class can be made from its `args`
+        copied = copy(error)
+    if type(copied) is not type(error) or not isinstance(copied, Exception):
+        message = type(error).__name__
+        with suppress(BaseException):
+            message = repr(error)
+        copied = RuntimeError(message)
+    copied.__cause__ = error
+    return copied
 
 
 def _send(loop: asyncio.AbstractEventLoop, message: Sequence[tuple[_Call[Any, Any], News]]) -> None:

@@ -6,8 +6,8 @@ What asks and what reads is `LLM`'s, only the waiting is another. Read next: `en
 """
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -23,11 +23,14 @@ from malmoi.llm.media import Media
 from malmoi.llm.prompt import ChatPrompt, Infill, Prompt
 from malmoi.llm.request_builder import TextRequest, check_messages, check_single
 from malmoi.llm.stream import require_completion
+from malmoi.llm.threads import Threads
 from malmoi.media.sources import MediaSource
 from malmoi.text.chat import Message
 
 MAX_FETCHING = 16
-"""For so many requests at once files are fetched; others with files to fetch wait, and none without any."""
+"""So many requests of a model have files fetched at once. Others with URLs wait for them; those without never do."""
+MAX_BUILDING = min(32, (os.cpu_count() or 1) + 4)
+"""So many other requests of a model are built at once: as many as there are threads in an event loop's own pool."""
 
 
 class AsyncLLM:
@@ -49,7 +52,8 @@ class AsyncLLM:
     def __init__(self, llm: LLM) -> None:
         self.llm = llm
         self._engine = AsyncEngine(llm.engine)
-        self._fetching = ThreadPoolExecutor(MAX_FETCHING, "malmoi-fetching")
+        self._fetching = Threads(MAX_FETCHING, "malmoi-fetching")
+        self._building = Threads(MAX_BUILDING, "malmoi-building")
 
     async def generate(
         self,
@@ -106,8 +110,8 @@ class AsyncLLM:
         """
         params = params or self.llm.default_params
         accepted = partial(self._accepted, prompt, params, media, priority=priority, salt=salt)
-        threads = self._fetching if self.llm.builder.fetches(prompt, media) else None
-        asked = await asyncio.get_running_loop().run_in_executor(threads, accepted)
+        threads = self._fetching if self.llm.builder.fetches(prompt, media) else self._building
+        asked = await threads.do(accepted)
         yield [Delta("")] * params.n
         answer = Answer(asked, self.llm.tokenizer, abort=self._engine.abort)
         async with aclosing(self._engine.follow(asked.request)) as steps:
@@ -128,6 +132,8 @@ class AsyncLLM:
 
     async def close(self) -> None:
         """Stop the engine after the step that is running, and end what is going on."""
+        self._fetching.close()
+        self._building.close()
         await self._engine.close()
 
     async def __aenter__(self) -> Self:

@@ -111,7 +111,10 @@ class RequestBuilder:
         self.media = MediaReader(model, image_processor=image_processor, sound_processor=sound_processor)
 
     def fetches(self, prompt: Prompt, media: Media) -> bool:
-        """Whether `build` will wait for files from elsewhere. Raises as it does."""
+        """Whether `build` may wait for files from elsewhere.
+
+        Raises as it does for what this model cannot take, and for too many files or URLs.
+        """
         if self.media.policy.fetch is None:
             return False
         if isinstance(prompt, ChatPrompt):

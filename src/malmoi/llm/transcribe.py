@@ -128,7 +128,7 @@ class Transcriber:
 
         `language` is a code such as "ko"; None: the one that the model hears in the first chunk, 30 seconds in a
         published model. `task` is "transcribe" or "translate", into English. `is_cancelled` is asked before the sound
-        is read, before each `CHUNKS_AT_ONCE` chunks are encoded and before each token.
+        is read, before its language is heard, before each `CHUNKS_AT_ONCE` chunks are encoded and before each token.
 
         Raises:
             MediaError: the sound cannot be read.
@@ -139,6 +139,7 @@ class Transcriber:
         features = self.processor(load_sound(sound, sample_rate=self.processor.sample_rate))
         audio = torch.from_numpy(features.mel).to(self.model.device)
         if language is None and self.task_tokens.lang_to_id:
+            _raise_if_cancelled(is_cancelled)
             language = self.heard_language(audio[:1])
         prompt = self.task_tokens.prompt(language, task)
         tokens = [
@@ -193,7 +194,8 @@ class AsyncTranscriber:
     """A `Transcriber` for servers: the event loop goes on meanwhile, and one sound after the other is written down.
 
     Whoever stops waiting, because its task was cancelled, ends the hearing of its sound: after the token that is being
-    computed, or the chunks that are being encoded. The next sound begins when that has come to its end, not before.
+    computed, or the chunks that are being encoded; reading the sound and making its spectrogram run to their end. The
+    next sound begins when that has come to its end, not before.
 
     Nobody else may use `transcriber` until `close`, which ends all sounds, heard or waiting, with a RequestError.
 

@@ -11,6 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from traceback import clear_frames
 from typing import Any
 
 import torch
@@ -94,6 +95,10 @@ class LocalModel(Entry, Tenant):
     def is_movable(self) -> bool:
         return self._serving is not None and not self.num_users and self._leaving is None
 
+    @property
+    def is_going(self) -> bool:
+        return self._leaving is not None
+
     async def serving(self) -> LocalServing:
         holds = HOLDS.get()
         if holds is not None and self in holds:
@@ -133,10 +138,15 @@ class LocalModel(Entry, Tenant):
         serving, self._serving, self.there, self.loaded_at = self._serving, None, None, None
         if serving is None:
             return
-        await serving.close()
-        del serving
-        await asyncio.to_thread(give_back_freed_memory)
-        torch.cuda.empty_cache()  # PyTorch would keep a GPU's memory for the next model of this process
+        try:
+            await serving.close()
+        except BaseException as error:
+            clear_frames(error.__traceback__)  # they hold the model
+            raise
+        finally:
+            del serving
+            await asyncio.to_thread(give_back_freed_memory)
+            torch.cuda.empty_cache()  # PyTorch would keep a GPU's memory for the next model of this process
         _log.info("the model %r has left", self.name)
 
     async def close(self) -> None:
@@ -156,7 +166,8 @@ class LocalModel(Entry, Tenant):
         self._no_timer()
         try:
             if self._serving is None:
-                if self._loading is None:
+                # How one that is done has ended was told to others, or to nobody.
+                if self._loading is None or self._loading.done():
                     self._loading = asyncio.create_task(self._bring(end))
                     self._loading.add_done_callback(self._brought)
                 await asyncio.shield(self._loading)
@@ -209,7 +220,8 @@ class LocalModel(Entry, Tenant):
                 self.room.forget(self)
 
     def _brought(self, task: asyncio.Task[None]) -> None:
-        self._loading = None
+        if self._loading is task:
+            self._loading = None
         if not task.cancelled():
             task.exception()  # it was told to whoever still waited
         if self.is_movable:  # nobody did

@@ -1,6 +1,6 @@
 """Memory for models: who has a place in it, who waits for one, and who has to leave for that.
 
-    a request -> LocalModel.use -> ROOM.enter: the models that were used longest ago leave, and never one that answers
+    a request -> LocalModel.serving -> ROOM.enter: who was used longest ago leaves, and never one that answers
 
 Place in the flow: the catalogue has one `Room` for all of its models. Read next: `local.py`, who lives there;
 `holds.py`, how long a request needs a model.
@@ -44,6 +44,11 @@ class Tenant(ABC):
     @abstractmethod
     def is_movable(self) -> bool:
         """Whether it could leave at once: nobody uses it, and nothing is under way."""
+
+    @property
+    @abstractmethod
+    def is_going(self) -> bool:
+        """Whether it leaves of its own accord, so that its memory will be free in a moment."""
 
     @abstractmethod
     async def leave(self) -> None:
@@ -102,7 +107,9 @@ class Room:
         """Let one leave (mutates it), and others have its place. What goes wrong with that is in the log alone."""
         try:
             await tenant.leave()
-        except Exception:  # noqa: BLE001  # no fault of those that wait for its place
+        except asyncio.CancelledError:
+            raise
+        except BaseException:  # noqa: BLE001  # no fault of those that wait for its place, be it a panic in Rust
             _log.exception("the model %r has left, but not in order", tenant.name)
         finally:
             self.forget(tenant)
@@ -141,12 +148,15 @@ class Room:
         )
 
     def _in_the_way(self, num_bytes: int) -> list[Tenant]:
-        """Who has to leave so that there are so many bytes: those nobody uses first, then who was used longest ago."""
+        """Who has to leave so that there are so many bytes.
+
+        Those that go anyway first, then those nobody uses, then who was used longest ago.
+        """
         if self.limit is None:
             return []
         excess = self.num_bytes + num_bytes - self.limit
         leaving = []
-        for tenant in sorted(self._tenants, key=lambda one: (not one.is_movable, one.last_used)):
+        for tenant in sorted(self._tenants, key=_last_to_leave):
             if excess > 0 and not tenant.is_staying:
                 leaving.append(tenant)
                 excess -= tenant.num_bytes
@@ -164,3 +174,7 @@ class Room:
                 status=503,
                 code=TOO_LARGE,
             )
+
+
+def _last_to_leave(tenant: Tenant) -> tuple[bool, bool, float]:
+    return not tenant.is_going, not tenant.is_movable, tenant.last_used

@@ -40,8 +40,8 @@ class Layer:
 class AnswerAll(Layer):
     """An error that nobody foresaw is an answer as well, and HEAD is answered as GET without a body.
 
-    It is inside of all that adds to answers, headers for example, so those hold for these too. An error behind the first byte ends the connection,
-    as all that can be done.
+    It is inside of all that adds to answers, headers for example, so those hold for these too. An error behind the
+    first byte ends the connection, as all that can be done.
     """
 
     async def admit(self, scope: Scope, receive: Receive, send: Send) -> None:
