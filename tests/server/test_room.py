@@ -404,6 +404,20 @@ def test_a_model_that_nobody_uses_leaves_and_not_before() -> None:
     asyncio.run(run())
 
 
+def leaving_when_it_may(model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """What its leaving waits for from now on."""
+    may_leave = asyncio.Event()
+    leave = model.leave
+
+    async def leave_then() -> None:
+        async with asyncio.timeout(60):
+            await may_leave.wait()
+        await leave()
+
+    monkeypatch.setattr(model, "leave", leave_then)
+    return may_leave
+
+
 def test_one_whose_place_somebody_wanted_and_gave_up_leaves_when_its_time_is_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -411,15 +425,7 @@ def test_one_whose_place_somebody_wanted_and_gave_up_leaves_when_its_time_is_ove
         room = Room(2 * SIZE)
         one, other = models("one", "other", room=room)
         [large] = models("large", room=room, size=2 * SIZE)
-        may_leave = asyncio.Event()
-        leave = one.leave
-
-        async def leave_slowly() -> None:
-            async with asyncio.timeout(60):
-                await may_leave.wait()
-            await leave()
-
-        monkeypatch.setattr(one, "leave", leave_slowly)
+        may_leave = leaving_when_it_may(one, monkeypatch)
         async with closing(one, other, large):
             await one.serving()
             await other.serving()
@@ -439,15 +445,7 @@ def test_nobody_leaves_for_the_place_that_one_leaves_of_its_own_accord(
 ) -> None:
     async def run() -> None:
         one, other, third = models("one", "other", "third", room=Room(2 * SIZE))
-        may_leave = asyncio.Event()
-        leave = one.leave
-
-        async def leave_slowly() -> None:
-            async with asyncio.timeout(60):
-                await may_leave.wait()
-            await leave()
-
-        monkeypatch.setattr(one, "leave", leave_slowly)
+        may_leave = leaving_when_it_may(one, monkeypatch)
         async with closing(one, other, third):
             await other.serving()
             await one.serving()
