@@ -1,5 +1,4 @@
 import json
-import resource
 import signal
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 from malmoi.cli.main import main
 from malmoi.cli.tokenizer.shown import shown
 from malmoi.models import load_model, save_model
+from malmoi.testing.full_disk import disk_with_room_for
 from malmoi.testing.models import tiny_llama
 from malmoi.testing.tokenizer import ByteTokenizer
 from malmoi.text.tokenizer import Tokenizer
@@ -236,12 +236,8 @@ def test_a_disk_that_fills_up_leaves_no_directory(
     if command[0] == "train":  # whose texts wait in a temporary file, which is to have room
         corpus.write_text("\n".join(corpus.read_text("utf-8").splitlines()[:5]), "utf-8")
         assert corpus.stat().st_size < 3000
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
-    try:
+    with disk_with_room_for(3000):
         assert run(*making(command, base, corpus, out)) == 2
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "Free space on that disk" in capsys.readouterr().err
     assert not out.parent.exists()
 

@@ -4,7 +4,6 @@ import contextlib
 import doctest
 import errno
 import os
-import resource
 from collections.abc import Iterator
 from functools import partial
 from itertools import product
@@ -26,6 +25,7 @@ from malmoi.core.files import (
     write_texts,
 )
 from malmoi.testing.crash import dies_at
+from malmoi.testing.full_disk import disk_with_room_for
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -102,17 +102,6 @@ def test_a_full_disk_leaves_the_old_file_and_says_so(
 
 
 @contextlib.contextmanager
-def full_after(num_bytes: int) -> Iterator[None]:
-    """For the block, the kernel refuses every byte of a file behind the first `num_bytes`."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@contextlib.contextmanager
 def refusing_the_name(name: Path) -> Iterator[None]:
     """For the block, a file that is written cannot be renamed to `name`."""
     replace = Path.replace
@@ -158,7 +147,11 @@ def test_of_several_files_all_are_written_or_none(
         paths[bad].mkdir()
     before = content_of(tmp_path)
     no_name = refusing_the_name(paths[bad]) if why == "gets no name" else contextlib.nullcontext()
-    with full_after(1000), no_name, pytest.raises(DataError, match=f"cannot write {paths[bad]}: .*unchanged"):
+    with (
+        disk_with_room_for(1000),
+        no_name,
+        pytest.raises(DataError, match=f"cannot write {paths[bad]}: .*unchanged"),
+    ):
         write_texts(texts)
     assert content_of(tmp_path) == before
     if why == "is a directory":
@@ -182,7 +175,7 @@ def test_several_files_that_die_at_any_step_are_each_whole(tmp_path: Path) -> No
 
 def test_a_write_that_fails_leaves_no_directory_that_it_made(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
-    with full_after(10):
+    with disk_with_room_for(10):
         for directory in ("there/a/b", "a"):
             with pytest.raises(DataError, match="cannot write .*Free space"):
                 write_text(tmp_path / directory / "file", "too much for this disk")

@@ -1,9 +1,6 @@
 """Laws of train/checkpoint.py: what has its name is complete, whatever happened while it was written."""
 
 import json
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ from malmoi.core.errors import TrainingError
 from malmoi.models import build_model, initialise, llama
 from malmoi.nn.stack import Decoder
 from malmoi.testing.crash import dies_at
+from malmoi.testing.full_disk import disk_with_room_for
 from malmoi.train.checkpoint import Progress, latest_checkpoint, load_checkpoint, save_checkpoint
 from malmoi.train.optim import OptimConfig, Optimizers
 
@@ -110,17 +108,6 @@ def test_killed_between_any_two_operations_the_newest_named_checkpoint_is_whole(
         operation += 1
     assert operation > 10
     assert survivors == {2, 3}
-
-
-@contextmanager
-def disk_with_room_for(num_bytes: int) -> Iterator[None]:
-    """No file may grow beyond this: the kernel refuses, as it does on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("room", [0, 100, 1000, 100_000])

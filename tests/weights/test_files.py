@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from malmoi.core.errors import CheckpointError
 from malmoi.testing.crash import dies_at
+from malmoi.testing.full_disk import disk_with_room_for
 from malmoi.weights.files import INDEX, SINGLE, read_tensors, split_into_shards, write_tensors
 
 DTYPES = [
@@ -209,17 +210,11 @@ def test_a_first_write_that_dies_leaves_no_checkpoint_or_a_whole_one(tmp_path: P
 def test_a_disk_that_fills_up_leaves_the_old_checkpoint_and_says_what_to_do(tmp_path: Path) -> None:
     write_tensors(tmp_path, three(1), max_shard_bytes=40)
     before = names(tmp_path)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # the kernel refuses in the middle of a file
-    try:
-        with pytest.raises(
-            CheckpointError, match=r"cannot write .*safetensors: .*Free space on that disk.*unchanged"
-        ):
-            write_tensors(
-                tmp_path, {"small": torch.zeros(100), "big": torch.zeros(100_000)}, max_shard_bytes=1000
-            )
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    said = r"cannot write .*safetensors: .*Free space on that disk.*unchanged"
+    with disk_with_room_for(100_000), pytest.raises(CheckpointError, match=said):
+        write_tensors(
+            tmp_path, {"small": torch.zeros(100), "big": torch.zeros(100_000)}, max_shard_bytes=1000
+        )
     assert same(read_tensors(tmp_path), three(1))
     assert set(before) <= set(names(tmp_path))
     assert not [name for name in names(tmp_path) if name.endswith(".tmp")]
